@@ -1,0 +1,49 @@
+# Each target is one line to the tool; `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CLI := $(BIN)/opencode-monitor
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format lock bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/installed ## Make the virtual environment and install the tested versions
+
+$(VENV)/installed: pyproject.toml requirements-dev.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## Import OpenCode's data, or a sample where there is none, and show what it cost
+	@if $(CLI) import --dry-run >/dev/null 2>&1; then $(CLI) import && $(CLI) daily && $(CLI) models; else $(CLI) demo; fi
+
+test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+lint: install ## Check style, types and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## Write requirements-dev.lock anew from pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet 'pip>=25.1'
+	$(VENV)-lock/bin/python -m pip install --quiet --group dev 'hatchling>=1.27' editables '.[postgres]'
+	{ echo '# The versions that the tests ran with; `make lock` writes this file from pyproject.toml.'; $(VENV)-lock/bin/python -m pip freeze --exclude opencode-monitor-analytics; } > requirements-dev.lock
+	rm -rf $(VENV)-lock
+
+bench: install ## Measure import and report beside their references
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/report.py
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist htmlcov

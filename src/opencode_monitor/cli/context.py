@@ -1,0 +1,118 @@
+"""What the root command knows and every command needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from opencode_monitor.cli.ranges import parse_duration, parse_zone
+from opencode_monitor.errors import SchemaError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The global options, as they were given."""
+
+    database: str | None
+    tz: str | None
+    wait: str
+    quiet: bool
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL."""
+        from opencode_monitor.settings import database_url_of, load_settings  # noqa: PLC0415 - pydantic takes 0.1 s
+
+        return database_url_of(self.database) if self.database else load_settings().database_url
+
+    @property
+    def database_file(self) -> Path | None:
+        """The DuckDB file, or None on a server."""
+        url = self.database_url
+        return Path(url.removeprefix("duckdb:///").partition("?")[0]) if url.startswith("duckdb:///") else None
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long to wait for the database's lock."""
+        return parse_duration(self.wait)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone whose days count."""
+        from opencode_monitor.settings import load_settings  # noqa: PLC0415 - pydantic takes 0.1 s
+
+        name = self.tz or load_settings().tz
+        return parse_zone(name) if name else system_zone()
+
+    def database_exists(self) -> bool:
+        """Tell whether there is something to read; a server is taken to be there."""
+        return self.database_file is None or self.database_file.exists()
+
+    def engine(self, *, read_only: bool = False) -> Engine:
+        """Return an engine for the database."""
+        from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        return create_database_engine(self.database_url, wait_seconds=self.wait_seconds, read_only=read_only)
+
+    def sessions(self, *, read_only: bool = True) -> sessionmaker[Session]:
+        """Return a session factory on the database.
+
+        Raises:
+            SchemaError: There is none, or it is not at head.
+        """
+        from opencode_monitor.database import open_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        if not self.database_exists():
+            raise SchemaError(f"no database at {self.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
+        return open_database(self.database_url, read_only=read_only, wait_seconds=self.wait_seconds)
+
+
+def system_zone() -> ZoneInfo:
+    """Return the machine's own zone; UTC where its name cannot be told."""
+    import os  # noqa: PLC0415 - used here alone
+
+    name = os.environ.get("TZ", "").removeprefix(":")
+    if not name:
+        try:
+            name = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
+        except OSError:
+            name = ""
+    try:
+        return ZoneInfo(name) if name else ZoneInfo("UTC")
+    except (ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def now() -> datetime:
+    """Return the current time, aware."""
+    return datetime.now(UTC)
+
+
+def range_options(command: Command) -> Command:
+    """Add `--since`, `--until` and `--last`."""
+    for option in (
+        click.option(
+            "--last",
+            metavar="LENGTH",
+            help="30d, 12w, 3m, 1y, mtd, ytd or all; today is one of the days. Default: 30d.",
+        ),
+        click.option("--until", metavar="WHEN", help="The last day, included; words as for --since."),
+        click.option("--since", metavar="WHEN", help="The first day: 2026-10-01, 7d (ago), today, yesterday, monday."),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

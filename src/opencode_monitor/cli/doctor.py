@@ -1,0 +1,107 @@
+"""Say whether everything is in order, and what to do where it is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import click
+
+from opencode_monitor._version import __version__
+from opencode_monitor.cli.context import State, json_option
+from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.errors import DatabaseError, SourceError
+
+_FOUND_SOMETHING = 3
+_OWNER_ONLY = 0o077
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: `ok`, `warn` or `FAIL`, what was seen, and what to run."""
+
+    level: str
+    text: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--show", type=click.Choice(["skipped"]), help="List the records that could not be read as they stand.")
+@json_option
+@click.pass_obj
+def doctor(state: State, show: str | None, as_json: bool) -> int:
+    """Check the program, the database and OpenCode's data; exit 3 if something fails."""
+    if show:
+        _show_skipped(state, as_json=as_json)
+        return 0
+    findings = [*_check_program(), *_check_sources(), *_check_database(state)]
+    if as_json:
+        click.echo(envelope("doctor", rows=findings))
+    else:
+        for finding in findings:
+            remedy = f"   → {finding.remedy}" if finding.remedy else ""
+            click.echo(f"{finding.level:5} {plain(finding.text)}{remedy}")
+    return _FOUND_SOMETHING if any(finding.level == "FAIL" for finding in findings) else 0
+
+
+def _check_program() -> list[Finding]:
+    import duckdb  # noqa: PLC0415 - takes 0.1 s
+
+    return [Finding("ok", f"Python {platform.python_version()}, opencode-monitor {__version__}, duckdb {duckdb.__version__}")]
+
+
+def _check_sources() -> list[Finding]:
+    from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - heavy imports stay inside commands
+
+    try:
+        return [Finding("ok", f"OpenCode data ({location.kind}): {location.path}") for location in find_sources(None, os.environ)]
+    except SourceError as error:
+        return [Finding("warn", str(error))]
+
+
+def _check_database(state: State) -> list[Finding]:
+    from opencode_monitor.db.engine import mask_url  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import ImportIssueRepository, PricingRepository  # noqa: PLC0415 - as above
+
+    file = state.database_file
+    where = str(file or mask_url(state.database_url))
+    try:
+        factory = state.sessions()
+    except DatabaseError as error:
+        return [Finding("FAIL", str(error))]
+    findings = [Finding("ok", f"Database {where}, at head")]
+    if file is not None:
+        status = file.stat()
+        findings[0] = Finding("ok", f"Database {where} ({status.st_size / _MEGABYTE:.1f} MB, mode {status.st_mode & 0o777:04o}), at head")
+        if status.st_mode & _OWNER_ONLY:
+            findings.append(Finding("warn", "others can read the database: it holds prompts and code", f"chmod 600 {file}"))
+    with factory() as session:
+        unpriced = PricingRepository(session).missing()
+        skipped = ImportIssueRepository(session).count()
+    if unpriced:
+        calls = sum(number for _, number in unpriced)
+        findings.append(Finding("warn", f"{len(unpriced)} models without a price ({calls:,} calls)", "opencode-monitor pricing missing"))
+    else:
+        findings.append(Finding("ok", "Every call has a price"))
+    if skipped:
+        findings.append(Finding("warn", f"{skipped:,} records are not as they should be", "opencode-monitor doctor --show skipped"))
+    return findings
+
+
+def _show_skipped(state: State, *, as_json: bool) -> None:
+    from opencode_monitor.repositories import ImportIssueRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    with state.sessions()() as session:
+        rows = [
+            {"source_id": issue.source_id, "record": issue.record, "reason": issue.reason}
+            for issue in ImportIssueRepository(session).in_order()
+        ]
+    if as_json:
+        click.echo(envelope("import-issues", rows=rows))
+        return
+    for row in rows:
+        click.echo(f"{plain(row['record'])}: {plain(row['reason'])}")
+    if not rows:
+        click.echo("Every record was read as it stands.")

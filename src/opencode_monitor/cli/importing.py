@@ -1,0 +1,147 @@
+"""Read OpenCode's data: import, demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.ranges import parse_when
+from opencode_monitor.cli.render import console, envelope, note, plain
+from opencode_monitor.cli.reports import daily, models
+
+if TYPE_CHECKING:
+    from opencode_monitor.ingest.pipeline import ImportSummary
+    from opencode_monitor.sources.discover import SourceLocation
+
+
+@click.command("import")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--since", metavar="WHEN", help="Leave out sessions that did not change after this.")
+@click.option("--full", is_flag=True, help="Read unchanged sessions too.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
+@json_option
+@click.pass_obj
+def import_(state: State, path: Path | None, since: str | None, full: bool, dry_run: bool, as_json: bool) -> None:
+    """Import what is new or changed in OpenCode's data.
+
+    PATH is a data directory, its storage directory or a database file. Without it, the data is looked for where OpenCode keeps it:
+    $OPENCODE_DB, $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written.
+    """
+    from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - heavy imports stay inside commands
+
+    locations = find_sources(path, os.environ)
+    if dry_run:
+        for location in locations:
+            click.echo(f"{location.kind:7} {plain(str(location.path))}")
+        return
+    since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
+    prepare_database(state)
+    summary = run_import(state, locations, full=full, since=since_moment)
+    if as_json:
+        click.echo(envelope("import", rows=[], totals=_as_counts(summary)))
+    else:
+        _print_summary(state, summary)
+
+
+@click.command()
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Show the reports on a small sample that is made for it, in a database of its own."""
+    from opencode_monitor.settings import database_url_of, demo_directory  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.sources.demo import write_demo_store  # noqa: PLC0415 - as above
+    from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - as above
+
+    state: State = context.obj
+    directory = demo_directory()
+    store = directory / "opencode"
+    write_demo_store(store, now=now())
+    database = directory / "demo.duckdb"
+    # Made anew each time: the sample ends today.
+    for file in (database, database.with_name(database.name + ".wal")):
+        file.unlink(missing_ok=True)
+    context.obj = State(database_url_of(database), state.tz, state.wait, state.quiet)
+    prepare_database(context.obj)
+    run_import(context.obj, find_sources(store, os.environ))
+    click.echo("A sample that this command made, not your data.")
+    context.invoke(daily)
+    click.echo()
+    context.invoke(models)
+    note(f"More of it: opencode-monitor --db {database} sessions", quiet=state.quiet)
+
+
+def prepare_database(state: State) -> None:
+    """Create an absent or empty database, and refuse one that is not at head.
+
+    Raises:
+        SchemaError: It is behind or ahead of this program.
+    """
+    from opencode_monitor.db.revision import current_revision, require_head  # noqa: PLC0415 - heavy imports stay inside commands
+
+    with state.engine().connect() as connection:
+        is_empty = current_revision(connection) is None
+        if not is_empty:
+            require_head(connection)
+    if is_empty:
+        from opencode_monitor.db.migrate import upgrade  # noqa: PLC0415 - Alembic takes a second
+
+        upgrade(state.database_url, wait_seconds=state.wait_seconds)
+
+
+def run_import(state: State, locations: list[SourceLocation], *, full: bool = False, since: object = None) -> ImportSummary:
+    """Import with a progress bar on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
+
+    from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
+
+    bar = Progress(
+        TextColumn("Importing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=state.quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("import", total=None)
+        return import_sources(
+            state.engine(),
+            locations,
+            full=full,
+            since=since,  # type: ignore[arg-type] # a datetime or None
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _as_counts(summary: ImportSummary) -> dict[str, object]:
+    return {
+        "sources": summary.sources,
+        "read": summary.read,
+        "new": summary.counts.new,
+        "changed": summary.counts.changed,
+        "unchanged": summary.counts.unchanged,
+        "skipped": sum(summary.skipped.values()),
+        "skipped_reasons": dict(summary.skipped.most_common()),
+        "issues": summary.issues,
+    }
+
+
+def _print_summary(state: State, summary: ImportSummary) -> None:
+    counts = summary.counts
+    click.echo(
+        f"Read {summary.read:,} records of {summary.sources} {'source' if summary.sources == 1 else 'sources'}: "
+        f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged, {sum(summary.skipped.values()):,} skipped."
+    )
+    for reason, number in summary.skipped.most_common():
+        click.echo(f"  skipped {number:,}: {plain(reason)}")
+    if summary.issues:
+        note(
+            f"opencode-monitor: warning: {summary.issues:,} records are not as they should be."
+            " List: opencode-monitor doctor --show skipped",
+            quiet=state.quiet,
+        )

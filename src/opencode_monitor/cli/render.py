@@ -1,0 +1,127 @@
+"""How things are shown: tables for people, one JSON envelope for programs. All stored text is hostile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import unicodedata
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+UNKNOWN = "—"
+_SMALL_USD = Decimal("0.01")
+_THOUSAND = 1000
+
+
+def show_usd(value: Decimal | None) -> str:
+    """Show USD with two digits, below a cent with four; an unknown amount is a dash, never 0."""
+    if value is None:
+        return UNKNOWN
+    if value and abs(value) < _SMALL_USD:
+        return f"${value:.4f}"
+    return f"${value:,.2f}"
+
+
+def show_tokens(count: int) -> str:
+    """Show a token count in three or four characters: 845, 12.4K, 1.2M."""
+    size = float(count)
+    for unit in ("", "K", "M", "B"):
+        if size < _THOUSAND or unit == "B":
+            return f"{size:.0f}" if not unit else f"{size:,.1f}{unit}"
+        size /= _THOUSAND
+    return str(count)
+
+
+def plain(text: str | None, limit: int | None = None) -> str:
+    """Return stored text as it may be printed: control and direction characters are replaced, so that it cannot steer the terminal.
+
+    Args:
+        text: Any stored text.
+        limit: Cut after so many characters.
+    """
+    safe = "".join("�" if unicodedata.category(character).startswith("C") else character for character in text or "")
+    return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def as_json_value(value: object) -> Any:
+    """Return a value as JSON has it: money as a decimal string, times in ISO form, unknown as null."""
+    if isinstance(value, Decimal):
+        return format(value.normalize() if value else Decimal(0), "f")
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
+
+
+def envelope(
+    schema: str,
+    *,
+    rows: Sequence[Any],
+    totals: Any | None = None,
+    report_range: Mapping[str, str | None] | None = None,
+    tz: str | None = None,
+    warnings: Sequence[str] = (),
+) -> str:
+    """Return the JSON that every report prints.
+
+    Args:
+        schema: The report's name; the envelope adds the version.
+        rows: Dataclasses or dictionaries.
+        totals: One of the same, over all rows.
+        report_range: What was looked at.
+        tz: The zone of its days.
+        warnings: What a reader of the numbers must know.
+    """
+    document = {
+        "schema": f"opencode-monitor/{schema}@1",
+        "range": report_range,
+        "tz": tz,
+        "rows": [_as_object(row) for row in rows],
+        "totals": None if totals is None else _as_object(totals),
+        "warnings": list(warnings),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _as_object(row: Any) -> dict[str, Any]:
+    items: dict[str, Any] = row if isinstance(row, dict) else dataclasses.asdict(row)
+    return {name: as_json_value(value) for name, value in items.items()}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where tables go: as wide as the terminal, in plain text where it is none."""
+    from rich.console import Console  # noqa: PLC0415 - reports only
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def table(headers: Sequence[tuple[str, str]]) -> Table:
+    """Return an empty table.
+
+    Args:
+        headers: Title and alignment (`left` or `right`) of each column.
+    """
+    from rich import box  # noqa: PLC0415 - reports only
+    from rich.table import Table  # noqa: PLC0415 - reports only
+
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for title, justify in headers:
+        result.add_column(title, justify="right" if justify == "right" else "left", overflow="ellipsis", no_wrap=True)
+    return result
+
+
+def note(message: str, *, quiet: bool = False) -> None:
+    """Print a remark to standard error, apart from the data."""
+    if not quiet:
+        click.echo(message, err=True)

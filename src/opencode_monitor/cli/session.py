@@ -1,0 +1,146 @@
+"""One session: its messages, parts and sub-agents, with what each cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opencode_monitor.cli.context import State, json_option
+from opencode_monitor.cli.render import as_json_value, console, envelope, plain, show_tokens, show_usd
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session as DatabaseSession
+
+    from opencode_monitor.models import Message, Part, Session
+
+_TITLE_CHARS = 60
+
+
+@click.command()
+@click.argument("session_id")
+@click.option("--parts", "with_parts", is_flag=True, help="Show the parts of each message.")
+@json_option
+@click.pass_obj
+def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> None:
+    """Show one session by its id or the beginning of it: what each message, and each part of it, cost."""
+    from opencode_monitor.repositories import MessageRepository, MetricsRepository, PartRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    with state.sessions()() as database:
+        found = SessionRepository(database).find(session_id)
+        metrics = MetricsRepository(database).get(found.session_id)
+        own_cost = metrics.total_cost_usd if metrics else None
+        children = SessionRepository(database).children(found.session_id)
+        child_costs = {child.session_id: _tree_cost(database, child) for child in children}
+        parts: dict[str, list[Part]] = defaultdict(list)
+        for part in PartRepository(database).of_session(found.session_id):
+            parts[part.message_id or ""].append(part)
+        tools = _tool_names(database, found.session_id)
+        messages = MessageRepository(database).of_session(found.session_id)
+    if as_json:
+        rows = [_message_object(message, parts[message.message_id], tools) for message in messages]
+        totals = {
+            "session_id": found.session_id,
+            "title": found.title,
+            "parent_session_id": found.parent_session_id,
+            "cost_usd": own_cost,
+            "child_sessions": list(child_costs),
+        }
+        click.echo(envelope("session", rows=rows, totals=totals))
+        return
+    from rich.tree import Tree  # noqa: PLC0415 - reports only
+
+    whole = _sum([own_cost, *child_costs.values()])
+    shares = f"   (own {show_usd(own_cost)} + sub-agents {show_usd(_sum(list(child_costs.values())))})" if children else ""
+    tree = Tree(f"{plain(found.session_id)}  {plain(found.title, _TITLE_CHARS)}   {show_usd(whole)}{shares}")
+    for message in messages:
+        branch = tree.add(_message_line(message, state))
+        if with_parts:
+            for part in parts[message.message_id]:
+                branch.add(f"{part.part_type:12} {plain(tools.get(part.part_id)):14} {show_usd(part.part_cost_usd)}")
+    for child in children:
+        tree.add(f"↳ {plain(child.session_id)}  {plain(child.title, _TITLE_CHARS)}   {show_usd(child_costs[child.session_id])}")
+    console().print(tree)
+
+
+def _tree_cost(database: DatabaseSession, root: Session) -> Decimal | None:
+    """Return what a session and all sessions below it cost, each once, in USD."""
+    from opencode_monitor.repositories import MetricsRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    costs: list[Decimal | None] = []
+    waiting, seen = [root], {root.session_id}
+    while waiting:
+        current = waiting.pop()
+        metrics = MetricsRepository(database).get(current.session_id)
+        costs.append(metrics.total_cost_usd if metrics else None)
+        for child in SessionRepository(database).children(current.session_id):
+            if child.session_id not in seen:
+                seen.add(child.session_id)
+                waiting.append(child)
+    return _sum(costs)
+
+
+def _sum(costs: list[Decimal | None]) -> Decimal | None:
+    """Add up what is known; None where nothing is."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+def _tool_names(database: DatabaseSession, session_id: str) -> dict[str, str]:
+    from opencode_monitor.models import ToolCall  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import PartRepository  # noqa: PLC0415 - as above
+
+    calls = PartRepository(database).subtype(ToolCall).of_session(session_id)
+    return {call.part_id: call.tool_name for call in calls}
+
+
+def _message_line(message: Message, state: State) -> str:
+    at = message.created_at.astimezone(state.zone).strftime("%m-%d %H:%M:%S") if message.created_at else "?"
+    line = f"{message.message_id}  {plain(message.role):9} {at}"
+    if message.role != "assistant":
+        return plain(line)
+    if message.call_count:
+        used = (
+            f"in {show_tokens(message.input_tokens or 0)}  cache {show_tokens(message.cache_read_tokens or 0)}"
+            f"+{show_tokens(message.cache_write_tokens or 0)}  out {show_tokens(message.output_tokens or 0)}"
+            f"+{show_tokens(message.reasoning_tokens or 0)}"
+        )
+        cost = "copy of a fork" if message.copied_from else show_usd(message.message_cost_usd)
+    else:
+        used, cost = "no usage recorded", message.error_name or "cut off"
+    return plain(f"{line}  {message.model_id}  {used}  {cost}")
+
+
+def _message_object(message: Message, parts: list[Part], tools: dict[str, str]) -> dict[str, Any]:
+    names = (
+        "message_id",
+        "role",
+        "agent",
+        "model_id",
+        "created_at",
+        "input_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "reported_cost_usd",
+        "cost_basis",
+        "copied_from",
+        "error_name",
+    )
+    return {
+        **{name: getattr(message, name) for name in names},
+        "cost_usd": message.message_cost_usd,
+        "parts": [
+            {
+                "part_id": part.part_id,
+                "part_type": part.part_type,
+                "tool_name": tools.get(part.part_id),
+                "cost_usd": as_json_value(part.part_cost_usd),
+            }
+            for part in parts
+        ],
+    }

@@ -1,0 +1,1 @@
+"""The database underneath: engines, types, bulk loading and migrations, free of any domain."""

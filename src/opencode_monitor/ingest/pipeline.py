@@ -1,0 +1,379 @@
+"""The import: read, map and load in batches, one transaction each.
+
+A batch writes whole sessions, settles them, and notes how far their source is read; a crash leaves a batch wholly done or not begun, and
+the next run goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from opencode_monitor.db.bulk import BulkCounts, staged, upsert
+from opencode_monitor.errors import SourceError
+from opencode_monitor.ingest.mapping import DERIVED_SUFFIXES, SessionRows, map_session
+from opencode_monitor.ingest.rows import ROW_TYPES
+from opencode_monitor.ingest.settle import backfill, settle_sessions
+from opencode_monitor.models import (
+    Base,
+    ErrorEvent,
+    ImportIssue,
+    IngestedSession,
+    KnownSource,
+    Message,
+    Part,
+    Project,
+    Session,
+    StepEvent,
+)
+from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.sources.discover import SourceLocation, open_source
+from opencode_monitor.sources.records import SessionStamp, Source, SourceIssue
+
+BATCH_RECORDS = 5_000
+"""About how many messages and parts one transaction writes: enough to keep DuckDB's inserts wide, few enough to stay below 1 GB."""
+
+# Columns that the program computes, and that a changed source row makes stale.
+COMPUTED_COLUMNS = {
+    "messages": ("message_cost_usd", "cost_basis", "copied_from"),
+    "parts": ("part_cost_usd",),
+    "step_events": ("step_cost_usd", "price_id"),
+}
+COUNTED_TABLES = ("sessions", "messages", "parts")
+# Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
+SHARED_TABLES = ("models", "file_operations")
+
+Progress = Callable[[int, int], None]
+"""Called with the records done and all records to read."""
+
+
+@dataclass(slots=True)
+class ImportSummary:
+    """What an import did, in records: sessions, messages and parts.
+
+    Attributes:
+        sources: How many sources were read.
+        read: Records read from them, those of unchanged sessions left out.
+        counts: New, changed and unchanged rows; the records of a session that was not read again are unchanged.
+        skipped: Records that could not be loaded, by reason.
+        issues: Records that could not be read as they stand, loaded or not.
+    """
+
+    sources: int = 0
+    read: int = 0
+    counts: BulkCounts = field(default_factory=BulkCounts)
+    skipped: Counter[str] = field(default_factory=Counter)
+    issues: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An open source, with the sessions to read from it in this run."""
+
+    location: SourceLocation
+    source: Source
+    stamps: dict[str, SessionStamp]
+
+
+def import_sources(
+    engine: sa.Engine,
+    locations: Sequence[SourceLocation],
+    *,
+    full: bool = False,
+    since: datetime | None = None,
+    now: datetime | None = None,
+    progress: Progress | None = None,
+) -> ImportSummary:
+    """Import what is new or changed.
+
+    Args:
+        engine: A database at head.
+        locations: Where to read; of two that hold the same session, the better kind is read, then the one changed last.
+        full: Read unchanged sessions too.
+        since: Leave out sessions that did not change after this.
+        now: The time of the import.
+        progress: Told after each batch.
+
+    Returns:
+        What was done.
+
+    Raises:
+        SourceError: None of the sources can be read.
+    """
+    now = now or datetime.now(UTC)
+    summary = ImportSummary()
+    with ExitStack() as stack, engine.connect() as connection:
+        opened, failures = _open_all(locations, stack)
+        with connection.begin():
+            seed_price_book(connection, now=now)
+            for location, error in failures:
+                _note_source(connection, location, now=now)
+                _replace_issues(connection, location.source_id, {None: [SourceIssue(str(location.path), str(error))]}, now, summary)
+        chosen = _choose(connection, opened, full=full, since=since, summary=summary)
+        total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
+        done = 0
+        for one in chosen:
+            summary.sources += 1
+            with connection.begin():
+                _note_source(connection, one.location, now=now)
+                _load_projects(connection, one.source)
+                _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+            for batch in _read_ahead(_batches(one)):
+                # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
+                with connection.begin():
+                    outdated = _outdated_parts(connection, batch)
+                    _delete_by_part(connection, (StepEvent, ErrorEvent), outdated)
+                with connection.begin():
+                    _delete_by_part(connection, (Part,), outdated)
+                    _load_batch(connection, one, batch, now=now, summary=summary)
+                done += sum(one.stamps[session.session_id].records for session in batch)
+                if progress:
+                    progress(done, total)
+        with connection.begin():
+            backfill(connection, now=now)
+    return summary
+
+
+def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[list[_Opened], list[tuple[SourceLocation, SourceError]]]:
+    opened: list[_Opened] = []
+    failures: list[tuple[SourceLocation, SourceError]] = []
+    for location in locations:
+        try:
+            source = open_source(location)
+            stack.callback(source.close)
+            opened.append(_Opened(location, source, {stamp.session_id: stamp for stamp in source.stamps()}))
+        except SourceError as error:
+            failures.append((location, error))
+    if failures and not opened:
+        raise failures[0][1]
+    return opened, failures
+
+
+def _choose(
+    connection: sa.Connection, opened: list[_Opened], *, full: bool, since: datetime | None, summary: ImportSummary
+) -> list[_Opened]:
+    """Choose for each session the source to read it from, and leave out what did not change since it was read."""
+    read_before = connection.execute(
+        sa.select(IngestedSession.session_id, IngestedSession.source_id, IngestedSession.signature, KnownSource.kind).join(
+            KnownSource, KnownSource.source_id == IngestedSession.source_id
+        )
+    ).all()
+    connection.rollback()
+    signatures = {(row.source_id, row.session_id): row.signature for row in read_before}
+    in_database = {row.session_id for row in read_before if row.kind == "sqlite"}
+    best: dict[str, tuple[tuple[int, int, int], str]] = {}
+    for one in opened:
+        for session_id, stamp in one.stamps.items():
+            merit = (one.source.rank, stamp.updated_ms or 0, stamp.records)
+            if session_id not in best or merit > best[session_id][0]:
+                best[session_id] = (merit, one.location.source_id)
+    since_ms = None if since is None else int(since.timestamp() * 1000)
+    chosen = []
+    for one in opened:
+        to_read: dict[str, SessionStamp] = {}
+        source_id = one.location.source_id
+        for session_id, stamp in one.stamps.items():
+            if best[session_id][1] != source_id:
+                continue
+            # The JSON tree is a frozen copy of what a database took over, whichever of them is imported first.
+            is_superseded = one.location.kind == "json" and session_id in in_database
+            if since_ms is not None and (stamp.updated_ms or 0) < since_ms:
+                continue
+            if is_superseded or (not full and signatures.get((source_id, session_id)) == stamp.signature):
+                summary.counts += BulkCounts(unchanged=stamp.records)
+                continue
+            to_read[session_id] = stamp
+        chosen.append(_Opened(one.location, one.source, to_read))
+    return chosen
+
+
+def _batches(one: _Opened) -> Iterator[list[SessionRows]]:
+    """Read and map session after session, oldest first, so that an original comes before its forks."""
+    ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
+    batch: list[SessionRows] = []
+    size = 0
+    for bundle in one.source.read([stamp.session_id for stamp in ordered]):
+        batch.append(map_session(bundle))
+        size += batch[-1].records
+        if size >= BATCH_RECORDS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list[str]:
+    """Return the derived parts that stand for nothing any more, such as a message's step whose own record could be read by now."""
+    kept = {row.part_id for session in batch for row in session.rows["parts"]}  # type: ignore[attr-defined] # PartRow
+    derived = sa.select(Part.part_id).where(
+        Part.session_id.in_([session.session_id for session in batch]),
+        sa.or_(*(Part.part_id.endswith(suffix) for suffix in DERIVED_SUFFIXES)),
+    )
+    return [part_id for part_id in connection.scalars(derived) if part_id not in kept]
+
+
+def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | StepEvent | ErrorEvent]], part_ids: list[str]) -> None:
+    for model in models if part_ids else ():
+        connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
+
+
+def _read_ahead(batches: Iterator[list[SessionRows]]) -> Iterator[list[SessionRows]]:
+    """Make the next batch in a thread while the last one is loaded: DuckDB works without Python's lock, so the two share the time."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _load_batch(connection: sa.Connection, one: _Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
+    source_id = one.location.source_id
+    is_new = _refuse_taken_ids(connection, batch)
+    derived = {part_id for session in batch for part_id in session.derived}
+    for table, row_type in ROW_TYPES.items():
+        rows = [row for session in batch for row in session.rows[table]]
+        if table == "parts":
+            _upsert_rows(connection, table, row_type, [row for row in rows if row[0] in derived], absent=is_new)
+            rows = [row for row in rows if row[0] not in derived]
+        counts = _upsert_rows(connection, table, row_type, rows, absent=is_new and table not in SHARED_TABLES)
+        if table in COUNTED_TABLES:
+            summary.counts += counts
+    summary.read += sum(session.records for session in batch)
+    _replace_issues(connection, source_id, {session.session_id: session.issues for session in batch}, now, summary)
+    settle_sessions(connection, (session.session_id for session in batch), now=now)
+    marks = [
+        (
+            source_id,
+            session.session_id,
+            one.stamps[session.session_id].signature,
+            one.stamps[session.session_id].records,
+            now,
+        )
+        for session in batch
+    ]
+    columns = ("source_id", "session_id", "signature", "records", "imported_at")
+    upsert(connection, Base.metadata.tables["source_sessions"], columns, marks)
+
+
+def _upsert_rows(
+    connection: sa.Connection, table: str, row_type: type[Sequence[object]], rows: list[Sequence[Any]], *, absent: bool
+) -> BulkCounts:
+    columns = row_type._fields  # type: ignore[attr-defined] # every row type is a NamedTuple
+    return upsert(connection, Base.metadata.tables[table], columns, rows, reset=COMPUTED_COLUMNS.get(table, ()), absent=absent)
+
+
+def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> bool:
+    """Leave out messages and parts whose id another session has already: ids are unique in OpenCode, so one of the two is wrong.
+
+    Returns:
+        Whether the batch is all new: none of its sessions, messages and parts is stored yet.
+    """
+    is_new = True
+    for table, key, column in (
+        ("sessions", "session_id", Session.session_id),
+        ("messages", "message_id", Message.message_id),
+        ("parts", "part_id", Part.part_id),
+    ):
+        model = column.class_
+        ids = [(getattr(row, key), session.session_id) for session in batch for row in session.rows[table]]
+        columns = (sa.Column("id", sa.Text()), sa.Column("session_id", sa.Text()))
+        with staged(connection, "batch_ids", columns, ids) as batch_ids:
+            stored = connection.execute(
+                sa.select(batch_ids.c.id, batch_ids.c.session_id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
+            ).all()
+        is_new = is_new and not stored
+        taken = [row for row in stored if row.owner != row.session_id]
+        owners = {(row.id, row.session_id): row.owner for row in taken}
+        first: dict[str, str] = {}
+        for record_id, session_id in ids:
+            owner = first.setdefault(record_id, session_id)
+            if owner != session_id:
+                owners[record_id, session_id] = owner
+        for session in batch:
+            refused = {record_id: owner for (record_id, session_id), owner in owners.items() if session_id == session.session_id}
+            for record_id, owner in refused.items():
+                session.issues.append(SourceIssue(f"{table[:-1]}:{record_id}", f"id belongs to session {owner} already; not loaded"))
+            if refused:
+                _drop(session, key, set(refused))
+    return is_new
+
+
+def _drop(session: SessionRows, key: str, refused: set[str]) -> None:
+    parts = {row.part_id for row in session.rows["parts"] if getattr(row, key) in refused}  # type: ignore[attr-defined] # PartRow
+    for table, rows in session.rows.items():
+        if table == "messages":
+            session.rows[table] = [row for row in rows if key != "message_id" or row[0] not in refused]
+        elif rows and hasattr(rows[0], "part_id"):
+            session.rows[table] = [row for row in rows if row.part_id not in parts]  # type: ignore[attr-defined] # a row below parts
+
+
+def _note_source(connection: sa.Connection, location: SourceLocation, *, now: datetime) -> None:
+    known = connection.execute(
+        sa.select(KnownSource.first_imported_at).where(KnownSource.source_id == location.source_id)
+    ).scalar_one_or_none()
+    row = (
+        location.source_id,
+        location.kind,
+        str(location.path.absolute()),
+        socket.gethostname(),
+        getpass.getuser(),
+        known or now,
+        now,
+    )
+    columns = ("source_id", "kind", "path", "host", "username", "first_imported_at", "last_imported_at")
+    upsert(connection, Base.metadata.tables["sources"], columns, [row])
+
+
+def _load_projects(connection: sa.Connection, source: Source) -> None:
+    rows = [
+        (
+            project.project_id,
+            project.worktree,
+            project.name,
+            project.vcs,
+            _time(project.created_ms),
+            _time(project.updated_ms),
+        )
+        for project in source.projects()
+    ]
+    columns = ("project_id", "worktree", "name", "vcs", "created_at", "updated_at")
+    upsert(connection, Base.metadata.tables[Project.__tablename__], columns, rows)
+
+
+def _replace_issues(
+    connection: sa.Connection,
+    source_id: str,
+    issues: Mapping[str | None, Iterable[SourceIssue]],
+    now: datetime,
+    summary: ImportSummary,
+) -> None:
+    """Replace the issues of some sessions of a source; those of no session are under None."""
+    columns = (sa.Column("session_id", sa.Text()),)
+    with staged(connection, "reread_sessions", columns, [(session_id,) for session_id in issues]) as reread:
+        is_reread = sa.exists().where(reread.c.session_id.is_not_distinct_from(ImportIssue.session_id))
+        connection.execute(sa.delete(ImportIssue).where(ImportIssue.source_id == source_id, is_reread))
+    rows: list[tuple[Any, ...]] = []
+    for session_id, of_session in issues.items():
+        for issue in of_session:
+            identity = f"{source_id}\n{issue.record}\n{issue.reason}".encode()
+            issue_id = hashlib.blake2b(identity, digest_size=16).hexdigest()
+            rows.append((issue_id, source_id, session_id, issue.record, issue.reason, now))
+            if not issue.loaded:
+                summary.skipped[issue.reason] += 1
+    names = ("issue_id", "source_id", "session_id", "record", "reason", "seen_at")
+    upsert(connection, Base.metadata.tables["import_issues"], names, rows)
+    summary.issues += len(rows)
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

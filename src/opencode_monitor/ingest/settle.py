@@ -1,0 +1,73 @@
+"""What follows every change of rows: recognise copies, price, aggregate. The same code serves a batch, a backfill and a re-pricing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from opencode_monitor.db.bulk import staged
+from opencode_monitor.ingest.forks import mark_copies
+from opencode_monitor.metrics.aggregate import aggregate_sessions
+from opencode_monitor.models import Message, Session, SessionResourceMetrics, StepEvent
+from opencode_monitor.pricing.book import load_cells, resolve_aliases
+from opencode_monitor.pricing.cost import price_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+_SESSION_ID = (sa.Column("session_id", sa.Text()),)
+
+
+def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, now: datetime) -> None:
+    """Bring copies, costs and aggregates up to date after the rows of some sessions changed.
+
+    Args:
+        connection: In the transaction that changed the rows.
+        session_ids: The sessions; others that share a forked call with them are brought up to date with them.
+        now: What `updated_at` of the aggregates says.
+    """
+    changed = set(session_ids)
+    if not changed:
+        return
+    resolve_aliases(connection)
+    with staged(connection, "changed_sessions", _SESSION_ID, [(session_id,) for session_id in changed]) as scope:
+        affected = changed | mark_copies(connection, scope)
+    with staged(connection, "affected_sessions", _SESSION_ID, [(session_id,) for session_id in affected]) as scope:
+        price_calls(connection, scope)
+        aggregate_sessions(connection, scope, now=now)
+
+
+def backfill(connection: sa.Connection, *, now: datetime) -> None:
+    """Settle what is still open: sessions without aggregates, and calls without a price whose model has one by now.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: What `updated_at` of the aggregates says.
+    """
+    resolve_aliases(connection)
+    priced_models = {model_id for model_id, _ in load_cells(connection)}
+    without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
+    without_cost = (
+        sa.select(Message.session_id)
+        .join(StepEvent, StepEvent.message_id == Message.message_id)
+        .where(
+            StepEvent.input_tokens.is_not(None),
+            StepEvent.step_cost_usd.is_(None),
+            Message.model_id.in_(priced_models),
+        )
+    )
+    settle_sessions(connection, connection.scalars(sa.union(without_metrics, without_cost)).all(), now=now)
+
+
+def reprice(connection: sa.Connection, *, now: datetime) -> None:
+    """Price every call anew, each by the row of the book that holds at its own time, and aggregate.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: What `updated_at` of the aggregates says.
+    """
+    resolve_aliases(connection)
+    price_calls(connection, again=True)
+    aggregate_sessions(connection, None, now=now)

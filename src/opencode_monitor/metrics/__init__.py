@@ -1,0 +1,1 @@
+"""Aggregates per session, computed set-based from the tables below them."""

@@ -1,0 +1,187 @@
+"""`session_stats` and `session_resource_metrics` from messages, parts and calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from opencode_monitor.db.types import Money, UtcDateTime
+from opencode_monitor.models import (
+    CostBasis,
+    ErrorEvent,
+    FileOperation,
+    Message,
+    Part,
+    Session,
+    SessionResourceMetrics,
+    SessionStats,
+    ToolCall,
+)
+from opencode_monitor.pricing.cost import in_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from sqlalchemy.orm import InstrumentedAttribute
+
+_BILLED = Message.copied_from.is_(None)
+_IS_CALL = sa.and_(_BILLED, Message.call_count > 0)
+_IS_UNRECORDED = sa.and_(_BILLED, Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0)
+
+
+def known_cost() -> sa.ColumnElement[Decimal | None]:
+    """Return the sum of what is known of the cost of messages in USD: NULL where there are calls and none has a price, 0 without calls."""
+    return sa.case(
+        (
+            sa.and_(
+                sa.func.count().filter(_IS_CALL, Message.cost_basis == CostBasis.UNPRICED.value) > 0,
+                sa.func.count().filter(_IS_CALL, Message.cost_basis == CostBasis.CALCULATED.value) == 0,
+            ),
+            sa.null(),
+        ),
+        else_=sa.func.coalesce(sa.func.sum(Message.message_cost_usd).filter(_BILLED), sa.cast(0, Money())),
+    )
+
+
+def usage_columns() -> dict[str, sa.ColumnElement[Any]]:
+    """Return the sums over messages that every report and aggregate is made of, by name; copies made by a fork count apart."""
+
+    def total(column: InstrumentedAttribute[int | None]) -> sa.ColumnElement[int]:
+        return sa.cast(sa.func.coalesce(sa.func.sum(column).filter(_BILLED), 0), sa.BigInteger)
+
+    def calls(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.cast(sa.func.coalesce(sa.func.sum(Message.call_count).filter(*conditions), 0), sa.BigInteger)
+
+    return {
+        "calls": calls(_BILLED),
+        "input_tokens": total(Message.input_tokens),
+        "cache_read_tokens": total(Message.cache_read_tokens),
+        "cache_write_tokens": total(Message.cache_write_tokens),
+        "output_tokens": total(Message.output_tokens),
+        "reasoning_tokens": total(Message.reasoning_tokens),
+        "cost_usd": known_cost(),
+        "reported_cost_usd": sa.func.coalesce(sa.func.sum(Message.reported_cost_usd).filter(_BILLED), sa.cast(0, Money())),
+        "unpriced_calls": calls(_BILLED, Message.cost_basis == CostBasis.UNPRICED.value),
+        "copied_calls": calls(Message.copied_from.is_not(None)),
+        "unrecorded_calls": sa.func.count().filter(_IS_UNRECORDED),
+    }
+
+
+def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *, now: datetime) -> None:
+    """Write both tables for some sessions, or for all: the backfill is the same code.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+        now: What `updated_at` says.
+    """
+    usage = (
+        sa.select(
+            Message.session_id,
+            sa.func.count().label("message_count"),
+            sa.func.avg(_milliseconds(Message.created_at, Message.completed_at))
+            .filter(Message.role == "assistant")
+            .label("avg_response_time_ms"),
+            _milliseconds(sa.func.min(Message.created_at), sa.func.max(sa.func.coalesce(Message.completed_at, Message.created_at))).label(
+                "duration_ms"
+            ),
+            *(column.label(name) for name, column in usage_columns().items()),
+        )
+        .where(in_scope(Message.session_id, scope))
+        .group_by(Message.session_id)
+        .subquery("usage")
+    )
+    counts = {
+        "part_count": _count(Part, scope),
+        "tool_call_count": _count(ToolCall, scope),
+        "error_count": _count(ErrorEvent, scope),
+        "file_operation_count": _count(FileOperation, scope),
+    }
+    execution = (
+        sa.select(ToolCall.session_id, sa.func.sum(ToolCall.execution_time_ms).label("total"))
+        .where(in_scope(ToolCall.session_id, scope))
+        .group_by(ToolCall.session_id)
+        .subquery("execution")
+    )
+    source: sa.FromClause = Session.__table__.outerjoin(usage, usage.c.session_id == Session.session_id).outerjoin(
+        execution, execution.c.session_id == Session.session_id
+    )
+    for counted in counts.values():
+        source = source.outerjoin(counted, counted.c.session_id == Session.session_id)
+    zero = sa.func.coalesce
+    count_columns = {name: zero(counted.c.number, 0) for name, counted in counts.items()}
+    cost = sa.case((usage.c.session_id.is_(None), sa.cast(0, Money())), else_=usage.c.cost_usd)
+    message_count = zero(usage.c.message_count, 0)
+    _write(
+        connection,
+        SessionStats,
+        source,
+        scope,
+        {
+            "session_id": Session.session_id,
+            "message_count": message_count,
+            **count_columns,
+            "duration_ms": usage.c.duration_ms,
+            "total_cost_usd": cost,
+        },
+    )
+    _write(
+        connection,
+        SessionResourceMetrics,
+        source,
+        scope,
+        {
+            "session_id": Session.session_id,
+            "total_input_tokens": zero(usage.c.input_tokens, 0),
+            "total_output_tokens": zero(usage.c.output_tokens, 0),
+            "total_cost_usd": cost,
+            "tool_call_count": count_columns["tool_call_count"],
+            "message_count": message_count,
+            "avg_response_time_ms": usage.c.avg_response_time_ms,
+            "total_execution_time_ms": execution.c.total,
+            "created_at": Session.created_at,
+            "updated_at": sa.cast(sa.literal(now, UtcDateTime()), UtcDateTime()),
+            "total_cache_read_tokens": zero(usage.c.cache_read_tokens, 0),
+            "total_cache_write_tokens": zero(usage.c.cache_write_tokens, 0),
+            "total_reasoning_tokens": zero(usage.c.reasoning_tokens, 0),
+            "reported_cost_usd": usage.c.reported_cost_usd,
+            "call_count": zero(usage.c.calls, 0),
+            "unpriced_calls": zero(usage.c.unpriced_calls, 0),
+            "copied_calls": zero(usage.c.copied_calls, 0),
+            "unrecorded_calls": zero(usage.c.unrecorded_calls, 0),
+        },
+    )
+
+
+def _write(
+    connection: sa.Connection,
+    model: type[SessionStats | SessionResourceMetrics],
+    source: sa.FromClause,
+    scope: sa.FromClause | None,
+    columns: Mapping[str, Any],
+) -> None:
+    rows: sa.Select[Any] = sa.select(*columns.values()).select_from(source).where(in_scope(Session.session_id, scope))
+    statement = insert(model).from_select(list(columns), rows)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["session_id"],
+            set_={name: statement.excluded[name] for name in columns if name != "session_id"},
+        )
+    )
+
+
+def _count(model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.FromClause | None) -> sa.Subquery:
+    return (
+        sa.select(model.session_id, sa.func.count().label("number"))
+        .where(in_scope(model.session_id, scope))
+        .group_by(model.session_id)
+        .subquery(model.__tablename__ + "_counted")
+    )
+
+
+def _milliseconds(start: Any, end: Any) -> sa.ColumnElement[float]:
+    return sa.cast(sa.extract("epoch", sa.cast(end, UtcDateTime()) - sa.cast(start, UtcDateTime())), sa.Double) * 1000

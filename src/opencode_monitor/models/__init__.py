@@ -1,0 +1,50 @@
+"""The tables at head, as SQLAlchemy models."""
+
+from opencode_monitor.db.base import Base
+from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
+from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
+from opencode_monitor.models.parts import (
+    PART_SUBTYPES,
+    Attachment,
+    Compaction,
+    ErrorEvent,
+    FileOperation,
+    Part,
+    PartSubtype,
+    Patch,
+    StepEvent,
+    TextMessage,
+    ThinkingBlock,
+    ToolCall,
+)
+from opencode_monitor.models.pricing import ModelAlias, ModelPricing, PricePeriodRow
+from opencode_monitor.models.usage import CostBasis, Message, Model, Project, Session
+
+__all__ = [
+    "PART_SUBTYPES",
+    "Attachment",
+    "Base",
+    "Compaction",
+    "CostBasis",
+    "ErrorEvent",
+    "FileOperation",
+    "ImportIssue",
+    "IngestedSession",
+    "KnownSource",
+    "Message",
+    "Model",
+    "ModelAlias",
+    "ModelPricing",
+    "Part",
+    "PartSubtype",
+    "Patch",
+    "PricePeriodRow",
+    "Project",
+    "Session",
+    "SessionResourceMetrics",
+    "SessionStats",
+    "StepEvent",
+    "TextMessage",
+    "ThinkingBlock",
+    "ToolCall",
+]

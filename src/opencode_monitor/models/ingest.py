@@ -1,0 +1,53 @@
+"""What was read from where, and what could not be read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from opencode_monitor.db.base import Base
+
+
+class KnownSource(Base):
+    """One place that holds OpenCode data, on one machine of one user."""
+
+    __tablename__ = "sources"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    path: Mapped[str]
+    host: Mapped[str]
+    username: Mapped[str]
+    first_imported_at: Mapped[datetime]
+    last_imported_at: Mapped[datetime]
+
+
+class IngestedSession(Base):
+    """How far one session of one source is read: written in the transaction that wrote its rows, so a crash leaves both or neither.
+
+    Attributes:
+        signature: The reader's stamp of the session at that time; while it stays, nothing is read again.
+        records: How many records the source held for it.
+    """
+
+    __tablename__ = "source_sessions"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str] = mapped_column(primary_key=True)
+    signature: Mapped[str]
+    records: Mapped[int]
+    imported_at: Mapped[datetime]
+
+
+class ImportIssue(Base):
+    """One record that could not be read as it stands; the list shows what is wrong now, not what once was."""
+
+    __tablename__ = "import_issues"
+
+    issue_id: Mapped[str] = mapped_column(primary_key=True)
+    source_id: Mapped[str]
+    session_id: Mapped[str | None]
+    record: Mapped[str]
+    reason: Mapped[str]
+    seen_at: Mapped[datetime]

@@ -1,0 +1,283 @@
+"""The cost formula, once, and its use on whole tables.
+
+    cost of a call = input x price(input) + cache read x price(cache read) + cache write x price(cache write)
+                   + output x price(output) + reasoning x price(reasoning)
+
+with disjoint buckets, prices in USD per token, and the row of the price book that holds at the call's own time for its whole context
+(input + cache read + cache write). A bucket with tokens and without a price makes the whole call unpriced: NULL, never 0. Everything is
+DECIMAL, so that parts sum to their message, messages to their session and sessions to the total, exactly.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+
+from opencode_monitor.db.bulk import staged
+from opencode_monitor.db.dialect import integer_division
+from opencode_monitor.db.types import Money, UtcDateTime
+from opencode_monitor.models import CostBasis, Message, Part, StepEvent
+from opencode_monitor.pricing.book import find_periods, load_cells
+from opencode_monitor.pricing.catalog import PriceCell, find_cell, price_cells
+from opencode_monitor.pricing.tokens import TokenBuckets
+
+PRICE_OF_BUCKET = {
+    "input_tokens": "input_usd_per_token",
+    "cache_read_tokens": "cache_read_usd_per_token",
+    "cache_write_tokens": "cache_write_usd_per_token",
+    "output_tokens": "output_usd_per_token",
+    "reasoning_tokens": "reasoning_usd_per_token",
+}
+"""The formula as data: each bucket is paid at its own price."""
+
+_CELL_COLUMNS: tuple[sa.Column[object], ...] = (
+    sa.Column("model_id", sa.Text()),
+    sa.Column("price_id", sa.Text()),
+    sa.Column("valid_from", UtcDateTime()),
+    sa.Column("valid_to", UtcDateTime()),
+    sa.Column("min_context_tokens", sa.BigInteger()),
+    sa.Column("max_context_tokens", sa.BigInteger()),
+    sa.Column("from_minute", sa.Integer()),
+    sa.Column("to_minute", sa.Integer()),
+    *(sa.Column(price, Money()) for price in PRICE_OF_BUCKET.values()),
+)
+# Shares of a step are cut to this fraction of its cost; what is cut off stays with the step itself.
+_SHARE_UNITS = 10**9
+
+
+def call_cost(step: type[StepEvent], cell: sa.FromClause) -> sa.ColumnElement[Decimal | None]:
+    """Return the formula as SQL over a step and the price cell that holds for it, in USD.
+
+    Args:
+        step: The mapped class (or an alias of it) with the five buckets.
+        cell: A selectable with the five prices per token.
+    """
+    terms = [
+        sa.case((getattr(step, bucket) == 0, sa.literal(0)), else_=getattr(step, bucket) * cell.c[price])
+        for bucket, price in PRICE_OF_BUCKET.items()
+    ]
+    total: sa.ColumnElement[Decimal | None] = sa.cast(terms[0], Money())
+    for term in terms[1:]:
+        total += sa.cast(term, Money())
+    return total
+
+
+def cell_cost(buckets: TokenBuckets, cell: PriceCell) -> Decimal | None:
+    """Return the formula's result for one call in USD, or None where a bucket with tokens has no price."""
+    total = Decimal(0)
+    for bucket, price in PRICE_OF_BUCKET.items():
+        tokens, usd = getattr(buckets, bucket), getattr(cell, price)
+        if tokens and usd is None:
+            return None
+        total += tokens * (usd or Decimal(0))
+    return total
+
+
+def calculate_cost(
+    input_tokens: int,
+    output_tokens: int,
+    model: str,
+    *,
+    cache_read_tokens: int = 0,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
+    at: datetime | None = None,
+    connection: sa.Connection | None = None,
+) -> Decimal | None:
+    """Calculate what one call costs at list price.
+
+    Args:
+        input_tokens: Uncached prompt tokens.
+        output_tokens: Visible output tokens.
+        model: "vendor/model" as OpenCode writes it, or a name of the plan's `model_pricing` table ("gpt-4o").
+        cache_read_tokens: Prompt tokens read from the provider's cache.
+        cache_write_tokens: Prompt tokens written to it.
+        reasoning_tokens: Reasoning tokens beside the output.
+        at: When the call was made; now where absent.
+        connection: Where to look prices up, the user's own included; the packaged prices where absent.
+
+    Returns:
+        USD, exact; None where the model, or a bucket that has tokens, has no price: unknown is not 0.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    buckets = TokenBuckets(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens)
+    if any(getattr(buckets, bucket) < 0 for bucket in PRICE_OF_BUCKET):
+        raise ValueError("token counts cannot be negative")
+    at = at or datetime.now(UTC)
+    periods = find_periods(model, at=at, connection=connection)
+    cell = find_cell(price_cells(periods), at, buckets.context_tokens)
+    return None if cell is None else cell_cost(buckets, cell)
+
+
+def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *, again: bool = False) -> None:
+    """Price the calls that have no price row yet, and share each step's cost over its parts.
+
+    A call that was priced once keeps its price row: a change of prices never re-prices the past on its own.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+        again: Price the calls anew that were priced before.
+    """
+    cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
+    _zero_copies(connection, scope)
+    with staged(connection, "price_cells", _CELL_COLUMNS, cells) as cell:
+        _price_steps(connection, cell, scope, again=again)
+    _sum_messages(connection, scope)
+    _share_steps(connection, scope)
+
+
+def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+    """A copy made by a fork was billed with its original."""
+    connection.execute(
+        sa.update(StepEvent)
+        .values(step_cost_usd=sa.cast(0, Money()), price_id=None)
+        .where(
+            StepEvent.message_id.in_(sa.select(Message.message_id).where(Message.copied_from.is_not(None))),
+            StepEvent.input_tokens.is_not(None),
+            sa.or_(StepEvent.step_cost_usd.is_(None), StepEvent.step_cost_usd != 0, StepEvent.price_id.is_not(None)),
+            in_scope(StepEvent.session_id, scope),
+        )
+    )
+
+
+def _price_steps(connection: sa.Connection, cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> None:
+    step = aliased(StepEvent)
+    context = step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
+    minute = sa.cast(sa.extract("hour", Message.created_at), sa.Integer) * 60 + sa.cast(
+        sa.extract("minute", Message.created_at), sa.Integer
+    )
+    priced = (
+        sa.select(step.step_id, call_cost(step, cell).label("cost"), cell.c.price_id)
+        .join(Message, Message.message_id == step.message_id)
+        .join(
+            cell,
+            sa.and_(
+                cell.c.model_id == Message.model_id,
+                Message.created_at >= cell.c.valid_from,
+                Message.created_at < cell.c.valid_to,
+                context > cell.c.min_context_tokens,
+                context <= cell.c.max_context_tokens,
+                minute >= cell.c.from_minute,
+                minute < cell.c.to_minute,
+            ),
+        )
+        .where(
+            Message.copied_from.is_(None),
+            step.input_tokens.is_not(None),
+            sa.true() if again else step.price_id.is_(None),
+            in_scope(step.session_id, scope),
+        )
+        .subquery("priced")
+    )
+    # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
+    connection.execute(
+        sa.update(StepEvent)
+        .values(step_cost_usd=priced.c.cost, price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)))
+        .where(StepEvent.step_id == priced.c.step_id)
+    )
+
+
+def _sum_messages(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+    calls = (
+        sa.select(
+            StepEvent.message_id,
+            sa.func.count().label("calls"),
+            sa.func.count(StepEvent.step_cost_usd).label("priced"),
+            sa.func.sum(StepEvent.step_cost_usd).label("cost"),
+        )
+        .where(StepEvent.input_tokens.is_not(None), in_scope(StepEvent.session_id, scope))
+        .group_by(StepEvent.message_id)
+        .subquery("calls")
+    )
+    all_priced = calls.c.priced == calls.c.calls
+    connection.execute(
+        sa.update(Message)
+        .values(
+            call_count=calls.c.calls,
+            message_cost_usd=sa.case((all_priced, calls.c.cost)),
+            cost_basis=sa.case(
+                (Message.copied_from.is_not(None), CostBasis.COPIED.value),
+                (all_priced, CostBasis.CALCULATED.value),
+                else_=CostBasis.UNPRICED.value,
+            ),
+        )
+        .where(Message.message_id == calls.c.message_id)
+    )
+
+
+def _share_steps(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+    """Share each step's cost over the parts that it produced, by the length of what the model wrote; the rest stays with the step.
+
+    The parts up to a step's finish are that step's; what follows the last finish belongs to the last step.
+    """
+    finish = sa.and_(StepEvent.part_id == Part.part_id, StepEvent.event == "finish")
+    finishes_so_far = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id, order_by=Part.sequence_number, rows=(None, 0))
+    finishes_before = finishes_so_far - sa.case((StepEvent.step_id.is_not(None), 1), else_=0)
+    steps_in_message = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id)
+    placed = (
+        sa.select(
+            Part.part_id,
+            Part.message_id,
+            sa.func.coalesce(Part.written_chars, 0).label("weight"),
+            StepEvent.step_id,
+            StepEvent.step_cost_usd,
+            sa.func.least(finishes_before, steps_in_message - 1).label("step_number"),
+        )
+        .join(Message, Message.message_id == Part.message_id)
+        .join(StepEvent, finish, isouter=True)
+        .where(Message.cost_basis.is_not(None), in_scope(Part.session_id, scope))
+        .subquery("placed")
+    )
+    of_step = (placed.c.message_id, placed.c.step_number)
+    cost = sa.func.max(placed.c.step_cost_usd).over(partition_by=of_step)
+    whole = sa.func.sum(placed.c.weight).over(partition_by=of_step)
+    is_step = placed.c.step_id.is_not(None)
+    weighed = sa.select(
+        placed.c.part_id,
+        placed.c.message_id,
+        placed.c.step_number,
+        is_step.label("is_step"),
+        cost.label("cost"),
+        integer_division(placed.c.weight * _SHARE_UNITS, whole).label("units"),
+    ).subquery("weighed")
+    fraction = sa.cast(weighed.c.units, sa.Numeric(10, 0)) * sa.cast(sa.literal_column("0.000000001"), sa.Numeric(9, 9))
+    # Casting rounds half away from zero; half a unit of the last place less makes that rounding down, so that the shares
+    # never exceed the whole.
+    half_unit: sa.ColumnElement[Decimal] = sa.literal_column("0.0000000000005")
+    share = sa.case(
+        (sa.or_(weighed.c.is_step, weighed.c.units == 0, weighed.c.units.is_(None)), sa.cast(0, Money())),
+        else_=sa.func.greatest(sa.cast(weighed.c.cost * fraction - half_unit, Money()), sa.cast(0, Money())),
+    )
+    shared = sa.select(
+        weighed.c.part_id,
+        weighed.c.message_id,
+        weighed.c.step_number,
+        weighed.c.is_step,
+        weighed.c.cost,
+        share.label("share"),
+    ).subquery("shared")
+    given = sa.func.sum(shared.c.share).over(partition_by=(shared.c.message_id, shared.c.step_number))
+    result = sa.select(
+        shared.c.part_id,
+        sa.case((shared.c.cost.is_(None), sa.null()), (shared.c.is_step, shared.c.cost - given), else_=shared.c.share).label("cost"),
+    ).subquery("result")
+    unpriced = sa.select(Message.message_id).where(Message.cost_basis == CostBasis.UNPRICED.value)
+    connection.execute(
+        sa.update(Part)
+        .values(
+            # Where one call of a message has no price, the message has none: its parts then say nothing either.
+            part_cost_usd=sa.case((Part.message_id.in_(unpriced), sa.null()), else_=sa.cast(result.c.cost, Money()))
+        )
+        .where(Part.part_id == result.c.part_id)
+    )
+
+
+def in_scope(session_id: InstrumentedAttribute[str], scope: sa.FromClause | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a row belongs to the sessions looked at."""
+    return sa.true() if scope is None else session_id.in_(sa.select(scope.c.session_id))

@@ -1,0 +1,131 @@
+"""The rows that the price book starts with, and which of them OpenCode's model names mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING
+
+from opencode_monitor.pricing.catalog import BucketPrices, PricePeriod, Status, make_period
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# OpenCode providers that are another door to the same vendor's price list. Subscriptions and resellers (opencode,
+# zai-coding-plan, kimi-for-coding, ...) sell the same models at other prices, so they are none of these.
+_SAME_PRICE_LIST = {
+    "azure-cognitive-services": "azure",
+    "github-copilot-enterprise": "github-copilot",
+    "google-vertex": "google",
+    "google-vertex-anthropic": "google",
+}
+
+
+def seed_periods(today: date) -> list[PricePeriod]:
+    """List every row that the book starts with.
+
+    Args:
+        today: The UTC day of seeding. What begins later is provisional: announced prices have been called off before.
+
+    Returns:
+        Rows with unique ids, in a fixed order. A model without a price for both input and output is not among them.
+    """
+    # Imported here: the catalogue takes longer to load than most commands need, and most commands need no price.
+    from opencode_monitor.pricing.genai import genai_periods  # noqa: PLC0415
+
+    return [*genai_periods(today), *_plan_periods(), *_anthropic_periods(), *_deepseek_periods()]
+
+
+def resolve_model(vendor: str, model: str) -> tuple[str, str] | None:
+    """Find the book's entry that prices OpenCode's (provider id, model id).
+
+    The entry's own id comes first, then the match clauses that genai-prices declares for this provider, then those of
+    the providers that it declares as this one's fallback. A model's name alone decides nothing: resellers ask other
+    prices for the same name.
+
+    Args:
+        vendor: OpenCode's provider id.
+        model: OpenCode's model id under that provider.
+
+    Returns:
+        (vendor, model) of an entry of `seed_periods`; None where the book has none. A model that the vendor's list has
+        without a token price is None too, and never looked for elsewhere.
+    """
+    from opencode_monitor.pricing.genai import match  # noqa: PLC0415 - as above
+
+    stated = (_SAME_PRICE_LIST.get(vendor, vendor), model)
+    if stated in _entries():
+        return stated
+    entry = match(*stated)
+    return entry if entry in _entries() else None
+
+
+@cache
+def _entries() -> frozenset[tuple[str, str]]:
+    return frozenset((row.vendor, row.model) for row in seed_periods(date.max))
+
+
+def _plan_periods() -> Iterator[PricePeriod]:
+    """The four example prices of the project plan, under the book's ids of those models.
+
+    They name no cache price and stand below genai-prices' rows: gpt-4o at 5/15 USD is what it cost until August 2024.
+    """
+    examples = (
+        ("anthropic", "claude-3-opus-latest", "15", "75"),
+        ("anthropic", "claude-3-sonnet", "3", "15"),
+        ("openai", "gpt-4-turbo", "10", "30"),
+        ("openai", "gpt-4o", "5", "15"),
+    )
+    for vendor, model, input_price, output_price in examples:
+        prices = BucketPrices(input=Decimal(input_price), output=Decimal(output_price))
+        yield make_period(vendor, model, prices, source="plan", source_version="project plan", status="assumed")
+
+
+def _anthropic_periods() -> Iterator[PricePeriod]:
+    """Claude Sonnet 4 above 200,000 prompt tokens, which genai-prices lacks.
+
+    Twice the input price and one and a half times the output price; the cache prices keep their ratio to the input's.
+    """
+    yield make_period(
+        "anthropic",
+        "claude-sonnet-4-0",
+        BucketPrices(
+            input=Decimal(6),
+            output=Decimal("22.5"),
+            cache_read=Decimal("0.6"),
+            cache_write_5m=Decimal("7.5"),
+            cache_write_1h=Decimal(12),
+        ),
+        source="vendor-notice",
+        source_version="Anthropic: 1M tokens of context for Claude Sonnet 4, 2025-08-12",
+        min_context_tokens=200_000,
+        effective_from=datetime(2025, 8, 12, tzinfo=UTC),
+    )
+
+
+def _deepseek_periods() -> Iterator[PricePeriod]:
+    """DeepSeek's two oldest names, which genai-prices keeps at their prices of the spring of 2025.
+
+    From its release on, the names mean V4 Flash; that price is known from secondary sources only, and so is assumed.
+    """
+    v31 = datetime(2025, 9, 5, 16, tzinfo=UTC)
+    v32 = datetime(2025, 9, 29, tzinfo=UTC)
+    v4 = datetime(2026, 4, 24, tzinfo=UTC)
+    changes: tuple[tuple[datetime, datetime | None, str, str, str, Status], ...] = (
+        (v31, v32, "0.56", "1.68", "0.07", "confirmed"),
+        (v32, None, "0.28", "0.42", "0.028", "confirmed"),
+        (v4, None, "0.14", "0.28", "0.0028", "assumed"),
+    )
+    for model in ("deepseek-chat", "deepseek-reasoner"):
+        for since, until, input_price, output_price, cache_read, status in changes:
+            yield make_period(
+                "deepseek",
+                model,
+                BucketPrices(input=Decimal(input_price), output=Decimal(output_price), cache_read=Decimal(cache_read)),
+                source="vendor-notice",
+                source_version="DeepSeek: Models & Pricing",
+                effective_from=since,
+                effective_to=until,
+                status=status,
+            )

@@ -1,0 +1,34 @@
+"""Thin, typed access to the tables: a repository receives a session, refines statements, and never commits."""
+
+from opencode_monitor.repositories.base import Repository
+from opencode_monitor.repositories.costs import (
+    CostRepository,
+    Interval,
+    ModelUsage,
+    PeriodUsage,
+    SessionUsage,
+    TimeRange,
+    Usage,
+)
+from opencode_monitor.repositories.metrics import MetricsRepository
+from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
+from opencode_monitor.repositories.pricing import PricingRepository
+from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
+
+__all__ = [
+    "CostRepository",
+    "ImportIssueRepository",
+    "Interval",
+    "MessageRepository",
+    "MetricsRepository",
+    "ModelUsage",
+    "PartRepository",
+    "PeriodUsage",
+    "PricingRepository",
+    "Repository",
+    "SessionRepository",
+    "SessionUsage",
+    "SubtypeRepository",
+    "TimeRange",
+    "Usage",
+]

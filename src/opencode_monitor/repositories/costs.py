@@ -1,0 +1,194 @@
+"""What was spent: sums over messages, by period, by model, by session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+
+from opencode_monitor.metrics.aggregate import usage_columns
+from opencode_monitor.models import Message, Project, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session as DatabaseSession
+
+
+class Interval(StrEnum):
+    """How long a period of a report is; weeks begin on Monday (ISO)."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A half-open range of time, in UTC; None leaves an end open."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens and cost of some calls; money in USD.
+
+    Attributes:
+        sessions: Sessions with a call of their own among them.
+        calls: Model calls with recorded usage; copies made by a fork are left out here and in every sum.
+        input_tokens: Uncached prompt tokens.
+        cache_read_tokens: Prompt tokens read from the provider's cache.
+        cache_write_tokens: Prompt tokens written to it.
+        output_tokens: Visible output.
+        reasoning_tokens: Reasoning, beside the output.
+        cost_usd: At list price; None where there are calls and none has a price, "at least" where some have none.
+        reported_cost_usd: As OpenCode stored it.
+        unpriced_calls: Calls without a price.
+        copied_calls: Calls that a fork copied.
+        unrecorded_calls: Calls stored without usage: failed, cut off, or still running.
+    """
+
+    sessions: int
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Decimal | None
+    reported_cost_usd: Decimal
+    unpriced_calls: int
+    copied_calls: int
+    unrecorded_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodUsage(Usage):
+    """Usage of one period; `period` is its first day in the report's time zone."""
+
+    period: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUsage(Usage):
+    """Usage of one model, "vendor/model" as OpenCode names it."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUsage(Usage):
+    """Usage of one session, its sub-agents' sessions left out; `started_at` in UTC."""
+
+    session_id: str
+    title: str | None
+    project: str | None
+    agent: str | None
+    parent_session_id: str | None
+    started_at: datetime | None
+
+
+Row = TypeVar("Row", bound=Usage)
+_OWN_SESSIONS = sa.func.count(Message.session_id.distinct()).filter(Message.role == "assistant", Message.copied_from.is_(None))
+_IS_CALL = sa.or_(Message.role == "assistant", Message.call_count > 0)
+
+
+class CostRepository:
+    """Sums of the spend. A call belongs to the period of its own time, not of its session's."""
+
+    def __init__(self, session: DatabaseSession) -> None:
+        self.session = session
+
+    def total(self, time_range: TimeRange = TimeRange()) -> Usage:
+        """Return the sum of all calls in a range."""
+        return self._rows(Usage, {}, time_range)[0]
+
+    def by_period(self, interval: Interval, *, tz: str, time_range: TimeRange = TimeRange()) -> list[PeriodUsage]:
+        """Return one row per period with calls, oldest first.
+
+        Args:
+            interval: How long a period is.
+            tz: The IANA zone whose days count.
+            time_range: What to look at.
+        """
+        local = sa.func.timezone(tz, sa.func.timezone("UTC", Message.created_at))
+        period = sa.cast(sa.func.date_trunc(interval.value, local), sa.Date)
+        return self._rows(PeriodUsage, {"period": period}, time_range, order_by=(period,))
+
+    def by_model(self, time_range: TimeRange = TimeRange()) -> list[ModelUsage]:
+        """Return one row per model, the most expensive first and the unpriced last."""
+        model = sa.func.coalesce(Message.model_id, "unknown")
+        cost = usage_columns()["cost_usd"]
+        return self._rows(ModelUsage, {"model": model}, time_range, order_by=(cost.desc().nulls_last(), model))
+
+    def by_session(
+        self,
+        time_range: TimeRange = TimeRange(),
+        *,
+        sort: str = "started",
+        limit: int | None = None,
+    ) -> list[SessionUsage]:
+        """Return one row per session with messages in a range.
+
+        Args:
+            time_range: What to look at.
+            sort: `started` (latest first), `cost` or `tokens` (most first).
+            limit: At most so many rows.
+        """
+        columns = usage_columns()
+        tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
+        orders = {"started": Session.created_at, "cost": columns["cost_usd"], "tokens": tokens}
+        dimensions = {
+            "session_id": Session.session_id,
+            "title": Session.title,
+            "project": sa.func.coalesce(Project.name, Project.worktree, Session.directory),
+            "parent_session_id": Session.parent_session_id,
+            "started_at": Session.created_at,
+        }
+        statement = (
+            self._statement({**dimensions, "agent": sa.func.mode().within_group(Message.agent)}, time_range, calls_only=False)
+            .join(Session, Session.session_id == Message.session_id)
+            .join(Project, Project.project_id == Session.project_id, isouter=True)
+            .group_by(*dimensions.values())
+            .order_by(sa.desc(orders[sort]).nulls_last(), Session.session_id)
+            .limit(limit)
+        )
+        return [SessionUsage(**row) for row in self._mappings(statement)]
+
+    def _rows(
+        self,
+        row_type: type[Row],
+        dimensions: dict[str, sa.ColumnElement[Any]],
+        time_range: TimeRange,
+        *,
+        order_by: Sequence[sa.ColumnElement[Any]] = (),
+    ) -> list[Row]:
+        statement = self._statement(dimensions, time_range).group_by(*dimensions.values()).order_by(*order_by)
+        return [row_type(**row) for row in self._mappings(statement)]
+
+    def _mappings(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.session.execute(statement).mappings()]
+
+    def _statement(self, dimensions: dict[str, Any], time_range: TimeRange, *, calls_only: bool = True) -> sa.Select[Any]:
+        statement = sa.select(
+            *(column.label(name) for name, column in dimensions.items()),
+            _OWN_SESSIONS.label("sessions"),
+            *(column.label(name) for name, column in usage_columns().items()),
+        ).select_from(Message)
+        if calls_only:
+            statement = statement.where(_IS_CALL)
+        if time_range.start is not None:
+            statement = statement.where(Message.created_at >= time_range.start)
+        if time_range.end is not None:
+            statement = statement.where(Message.created_at < time_range.end)
+        return statement
+
+
+USAGE_FIELDS = tuple(field.name for field in fields(Usage))
+"""The names of the sums, in their order."""

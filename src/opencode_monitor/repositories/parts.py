@@ -1,0 +1,51 @@
+"""Parts, and the nine tables below them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import Select, select
+
+from opencode_monitor.models import Part, PartSubtype
+from opencode_monitor.repositories.base import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session as DatabaseSession
+
+Subtype = TypeVar("Subtype", bound=PartSubtype)
+
+
+class PartRepository(Repository[Part]):
+    """The core table."""
+
+    model = Part
+
+    def of_session(self, session_id: str) -> Sequence[Part]:
+        """Return a session's parts in their order."""
+        return self.all(self.statement().where(Part.session_id == session_id).order_by(Part.sequence_number))
+
+    def subtype(self, model: type[Subtype]) -> SubtypeRepository[Subtype]:
+        """Return the repository of one subtype, such as `ToolCall`."""
+        return SubtypeRepository(self.session, model)
+
+
+class SubtypeRepository(Generic[Subtype]):
+    """One table below `parts`; each row carries its session and time, so no question about one subtype needs a join."""
+
+    def __init__(self, session: DatabaseSession, model: type[Subtype]) -> None:
+        self.session = session
+        self.model = model
+
+    def statement(self) -> Select[Any]:
+        """Return the statement that selects all rows."""
+        return select(self.model)
+
+    def of_session(self, session_id: str) -> Sequence[Subtype]:
+        """Return a session's rows by time."""
+        return self.session.scalars(
+            self.statement()
+            .where(self.model.session_id == session_id)
+            .order_by(self.model.created_at.asc().nulls_last(), self.model.part_id)
+        ).all()

@@ -1,0 +1,57 @@
+"""Where things are: settings from the environment (prefix `OPENCODE_MONITOR_`), with defaults that need none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+APPLICATION = "opencode-monitor"
+
+
+def default_database_path() -> Path:
+    """Return the database file in the user's data directory (`$XDG_DATA_HOME` is respected)."""
+    return platformdirs.user_data_path(APPLICATION) / "monitor.duckdb"
+
+
+def demo_directory() -> Path:
+    """Return where the demo keeps its own store and database, apart from the user's."""
+    return platformdirs.user_cache_path(APPLICATION) / "demo"
+
+
+class Settings(BaseSettings):
+    """Settings of one run.
+
+    Attributes:
+        database_url: `duckdb:///FILE` or `postgresql+psycopg://...`; from `OPENCODE_MONITOR_DATABASE_URL` or `OPENCODE_MONITOR_DB`, where
+            a plain path is also understood.
+        tz: The time zone of days in reports, an IANA name; the system's where absent.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", extra="ignore")
+
+    database_url: str = Field(
+        default_factory=lambda: database_url_of(default_database_path()),
+        validation_alias=AliasChoices("OPENCODE_MONITOR_DATABASE_URL", "OPENCODE_MONITOR_DB"),
+    )
+    tz: str | None = None
+
+
+def database_url_of(database: str | Path) -> str:
+    """Return the database URL of a URL or a path.
+
+    Args:
+        database: A URL with a scheme, or the path of a DuckDB file.
+    """
+    text = str(database)
+    if "://" in text:
+        return text
+    return f"duckdb:///{Path(text).expanduser().absolute()}"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment."""
+    settings = Settings()
+    return settings.model_copy(update={"database_url": database_url_of(settings.database_url)})

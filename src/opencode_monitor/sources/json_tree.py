@@ -1,0 +1,315 @@
+"""Read the JSON tree of OpenCode 0.6 to 1.1.
+
+```
+storage/project/<project>.json
+storage/session/<project>/<session>.json
+storage/message/<session>/<message>.json
+storage/part/<message>/<part>.json
+```
+
+A record's place gives its ids; those inside it may be stale. OpenCode 1.2 and later copied the tree into a database
+and left it lying. Other folders of `storage/` hold file bodies, to-do lists and sharing secrets; they are not opened.
+Source: OpenCode's `packages/opencode/src/storage/storage.ts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from opencode_monitor.sources import shapes
+from opencode_monitor.sources.decode import decode_object, is_storable_id
+from opencode_monitor.sources.ids import session_id_time_ms
+from opencode_monitor.sources.records import (
+    MessageRecord,
+    PartRecord,
+    ProjectRecord,
+    SessionBundle,
+    SessionRecord,
+    SessionStamp,
+    SourceIssue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+Entry = os.DirEntry[str]
+
+_SUFFIX = ".json"
+_ORPHAN = "part of a session that is no longer stored; not loaded"
+
+
+class JsonTreeSource:
+    """The `storage` directory of OpenCode 0.6 to 1.1.
+
+    Args:
+        path: The `storage` directory.
+    """
+
+    kind = "json"
+    rank = 10
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = str(path)
+
+    def stamps(self) -> list[SessionStamp]:
+        """List the sessions by the names, sizes and times of their files.
+
+        Returns:
+            One stamp for each session that has a file, or messages. `created_ms` is read from the session's id.
+        """
+        files = self._session_files([])
+        session_ids = sorted({*files, *self._directories("message", [])})
+        orphans = self._orphans([])
+        return [
+            stamp
+            for session_id in session_ids
+            if (stamp := self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, [])))
+        ]
+
+    def projects(self) -> list[ProjectRecord]:
+        """Read all projects; those that cannot be read are among the loose issues.
+
+        Returns:
+            The projects by id.
+        """
+        return self._projects([])
+
+    def read(self, session_ids: Iterable[str]) -> Iterator[SessionBundle]:
+        """Read whole sessions.
+
+        Args:
+            session_ids: Which, in the order wanted. One that is no longer there is passed over.
+
+        Yields:
+            A bundle for each: messages by time and id, parts by message and id. Parts whose message was deleted are
+            among them: they were billed.
+        """
+        files = self._session_files([])
+        orphans = self._orphans([])
+        for session_id in session_ids:
+            bundle = self._bundle(session_id, files.get(session_id, []), orphans.get(session_id, []))
+            if bundle is not None:
+                yield bundle
+
+    def loose_issues(self) -> list[SourceIssue]:
+        """List what cannot be read and belongs to no session.
+
+        Returns:
+            Unreadable projects and directories, names that are no ids, and of the parts whose message is gone those that
+            cannot be read or name no stored session.
+        """
+        issues: list[SourceIssue] = []
+        self._projects(issues)
+        sessions = self._session_files(issues).keys() | set(self._directories("message", []))
+        for session_id, entries in self._orphans(issues).items():
+            if session_id not in sessions:
+                issues += [SourceIssue(f"part/{message_id}/{entry.name}", _ORPHAN) for message_id, entry in entries]
+        return issues
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _projects(self, issues: list[SourceIssue]) -> list[ProjectRecord]:
+        projects = []
+        for entry in self._records("project", issues):
+            notes: list[str] = []
+            data = _load(entry, notes)
+            if data is not None:
+                project_id = _stem(entry)
+                shapes.note_other_ids(data, {"id": project_id}, notes)
+                projects.append(shapes.project_record(data, project_id=project_id, notes=notes))
+            _report(issues, f"project/{entry.name}", notes, loaded=data is not None)
+        return projects
+
+    def _orphans(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
+        """Map each session to the parts, with their message ids, whose message is stored nowhere: only they say whose they are."""
+        messages: set[str] = set()
+        for session_id in self._directories("message", issues):
+            # A directory that cannot be listed is an issue of its session.
+            messages.update(_stem(entry) for entry in self._records(f"message/{session_id}", []))
+        orphans: dict[str, list[tuple[str, Entry]]] = {}
+        for message_id in self._directories("part", issues):
+            if message_id in messages:
+                continue
+            for entry in self._records(f"part/{message_id}", issues):
+                notes: list[str] = []
+                data = _load(entry, notes)
+                if data is None:
+                    _report(issues, f"part/{message_id}/{_printable(entry.name)}", notes, loaded=False)
+                else:
+                    owner = data.get("sessionID")
+                    orphans.setdefault(owner if isinstance(owner, str) else "", []).append((message_id, entry))
+        return orphans
+
+    def _session_files(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
+        """Map each session to its files, each with its project: more than one if it was moved between projects."""
+        files: dict[str, list[tuple[str, Entry]]] = {}
+        for project_id in self._directories("session", issues):
+            for entry in self._records(f"session/{project_id}", issues):
+                files.setdefault(_stem(entry), []).append((project_id, entry))
+        return files
+
+    def _stamp(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionStamp | None:
+        digest = hashlib.blake2b(digest_size=16)
+        problems: list[SourceIssue] = []
+        messages = self._records(f"message/{session_id}", problems)
+        if not files and not messages and not problems:
+            return None
+        records = 1 if files else 0
+        updated_ms = 0
+        for project_id, entry in files:
+            digest.update(f"{project_id}\n".encode())
+            updated_ms = max(updated_ms, _fingerprint(digest, [entry]))
+        created_ms = session_id_time_ms(session_id, updated_ms) if updated_ms else None
+        parts = (self._records(f"part/{_stem(message)}", []) for message in messages)
+        for entries in (messages, *parts, [entry for _, entry in orphans]):
+            records += len(entries)
+            updated_ms = max(updated_ms, _fingerprint(digest, entries))
+        return SessionStamp(session_id, digest.hexdigest(), records, created_ms, updated_ms or None)
+
+    def _bundle(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionBundle | None:
+        issues: list[SourceIssue] = []
+        entries = self._records(f"message/{session_id}", issues)
+        if not files and not entries and not issues:
+            return None
+        session = self._session(session_id, files, issues)
+        messages: list[MessageRecord] = []
+        parts: list[PartRecord] = []
+        for entry in entries:
+            message_id, notes = _stem(entry), list[str]()
+            data = _load(entry, notes)
+            if data is not None:
+                shapes.note_other_ids(data, {"id": message_id, "sessionID": session_id}, notes)
+                messages.append(shapes.message_record(data, message_id=message_id, session=session, notes=notes))
+            _report(issues, f"message/{session_id}/{entry.name}", notes, loaded=data is not None)
+            parts += self._parts(message_id, session_id, self._records(f"part/{message_id}", issues), issues)
+        for message_id, entry in orphans:
+            parts += self._parts(message_id, session_id, [entry], issues)
+        messages.sort(key=lambda message: (message.created_ms or 0, message.message_id))
+        return SessionBundle(session, messages, parts, issues)
+
+    def _session(self, session_id: str, files: list[tuple[str, Entry]], issues: list[SourceIssue]) -> SessionRecord:
+        if not files:
+            issues.append(SourceIssue(f"message/{session_id}", "its session file is missing", loaded=True))
+            return shapes.session_stub(session_id, None)
+        *older, (project_id, entry) = sorted(files, key=_age)
+        for other_project, other in older:
+            reason = f"the session is stored under project {project_id} too; the newer file is read"
+            issues.append(SourceIssue(f"session/{other_project}/{other.name}", reason))
+        notes: list[str] = []
+        data = _load(entry, notes)
+        if data is None:
+            session = shapes.session_stub(session_id, project_id)
+        else:
+            shapes.note_other_ids(data, {"id": session_id}, notes)
+            session = shapes.session_record(data, session_id=session_id, project_id=project_id, notes=notes)
+        _report(issues, f"session/{project_id}/{entry.name}", notes, loaded=data is not None)
+        return session
+
+    def _parts(self, message_id: str, session_id: str, entries: list[Entry], issues: list[SourceIssue]) -> list[PartRecord]:
+        parts = []
+        for entry in entries:
+            part_id, notes = _stem(entry), list[str]()
+            part: PartRecord | None = None
+            data = _load(entry, notes)
+            if data is not None:
+                expected = {"id": part_id, "messageID": message_id, "sessionID": session_id}
+                shapes.note_other_ids(data, expected, notes)
+                part = shapes.part_record(data, part_id=part_id, message_id=message_id, session_id=session_id, notes=notes)
+                if part is not None:
+                    parts.append(part)
+            _report(issues, f"part/{message_id}/{entry.name}", notes, loaded=part is not None)
+        return parts
+
+    def _records(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
+        """List the `.json` entries of a directory by id."""
+        entries = [entry for entry in self._entries(directory, issues) if entry.name.endswith(_SUFFIX)]
+        entries.sort(key=_stem)
+        return entries
+
+    def _directories(self, directory: str, issues: list[SourceIssue]) -> list[str]:
+        """List the directories inside a directory."""
+        return sorted(entry.name for entry in self._entries(directory, issues) if _is_directory(entry))
+
+    def _entries(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
+        try:
+            with os.scandir(f"{self._root}/{directory}") as scan:
+                entries = list(scan)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            issues.append(SourceIssue(directory, f"cannot be listed: {error.strerror}"))
+            return []
+        usable = [entry for entry in entries if is_storable_id(entry.name)]
+        issues += [
+            SourceIssue(f"{directory}/{_printable(entry.name)}", "its name is not UTF-8; not loaded")
+            for entry in entries
+            if len(usable) < len(entries) and not is_storable_id(entry.name)
+        ]
+        return usable
+
+
+def _load(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
+    try:
+        if not entry.is_file():  # opening a pipe would wait for ever
+            notes.append("not a regular file")
+            return None
+        with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of 200,000 files costs seconds
+            raw = file.read()
+    except OSError as error:
+        notes.append(f"cannot be read: {error.strerror}")
+        return None
+    data, note = decode_object(raw)
+    if note is not None:
+        notes.append(note)
+    return data
+
+
+def _report(issues: list[SourceIssue], record: str, notes: list[str], *, loaded: bool) -> None:
+    if notes:
+        issues.append(SourceIssue(record, "; ".join(notes), loaded))
+
+
+def _fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
+    """Add files to a digest, and return when the last of them was changed, in Unix milliseconds."""
+    latest = 0
+    for entry in entries:
+        status = _status(entry)
+        changing = "?" if status is None else f"{status.st_mtime_ns}:{status.st_size}"
+        digest.update(f"{entry.name}:{changing}\n".encode())
+        if status is not None:
+            latest = max(latest, status.st_mtime_ns // 1_000_000)
+    digest.update(b"\n")
+    return latest
+
+
+def _status(entry: Entry) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:
+        return None
+
+
+def _age(file: tuple[str, Entry]) -> tuple[int, str]:
+    project_id, entry = file
+    status = _status(entry)
+    return (status.st_mtime_ns if status else 0), project_id
+
+
+def _is_directory(entry: Entry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _stem(entry: Entry) -> str:
+    return entry.name.removesuffix(_SUFFIX)
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()

