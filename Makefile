@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock bench clean
+.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/installed ## Make the virtual environment and install the tested versions
 
@@ -41,9 +41,18 @@ lock: ## Write requirements-dev.lock anew from pyproject.toml
 	{ echo '# The versions that the tests ran with; `make lock` writes this file from pyproject.toml.'; $(VENV)-lock/bin/python -m pip freeze --exclude opencode-monitor-analytics; } > requirements-dev.lock
 	rm -rf $(VENV)-lock
 
+docs: install ## Draw the tables anew: docs/schema.svg, and the diagram in docs/schema.md
+	$(BIN)/python docs/erd.py
+
 bench: install ## Measure import and report beside their references
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/report.py
+
+bench-queries: install ## Measure the questions of docs/queries.md on the old schema and on the new one
+	$(BIN)/python benchmarks/queries.py
+
+bench-migrate: install ## Measure the migration up and down beside a bare copy
+	$(BIN)/python benchmarks/migrate.py
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist htmlcov

@@ -28,18 +28,23 @@ if context.is_offline_mode():
         context.run_migrations()
 else:
     engine = create_database_engine(database_url, wait_seconds=wait_seconds)
-    with engine.connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            compare_type=compare_type,
-            compare_server_default=compare_server_default,
-            include_object=include_object,
-            transaction_per_migration=True,
-        )
-        with context.begin_transaction():
-            context.run_migrations()
-        if connection.dialect.name == "duckdb":
-            # Leaves no write-ahead log behind: a later reader may not be allowed to replay it.
-            connection.exec_driver_sql("CHECKPOINT")
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            context.configure(
+                connection=connection,
+                target_metadata=Base.metadata,
+                compare_type=compare_type,
+                compare_server_default=compare_server_default,
+                include_object=include_object,
+                transaction_per_migration=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+            if connection.dialect.name == "duckdb":
+                # A run without a revision to run still makes Alembic's own table.
+                connection.commit()
+                # Leaves no write-ahead log behind: a later reader may not be allowed to replay it.
+                connection.exec_driver_sql("CHECKPOINT")
+    finally:
+        # After a failure too: the pool would keep the connection to PostgreSQL open for as long as the program lives.
+        engine.dispose()

@@ -5,8 +5,9 @@ that failed also `errors`. Values that stand in columns foreign to the row's typ
 `parts.extra` under "legacy", as text; so does, under "was_null", the name of each column that was NULL where the new schema wants a value.
 A part whose session is missing gets a stub session (title "(recovered: parts without a session)"); no row is dropped.
 
-The old table stays as `parts_legacy`. Everything runs in one transaction, and counts are checked at its end: a mismatch raises, and nothing
-has happened.
+The old table stays as `parts_legacy`. Everything runs in one transaction. At its end counts are checked, and the old rows are read back
+from the new tables: their checksum, column by column, has to be the one that was taken before, and both go to `migration_audit`. A
+mismatch raises, and nothing has happened. The downgrade proves itself in the same way.
 
 The downgrade rebuilds all 29 columns (and `part_cost_usd`) from the new tables, rows written since included, and drops `parts_legacy`. What
 the old table has no column for is lost with it: extra values beyond "legacy", a part's second file or error, file sizes, thinking times,
@@ -14,11 +15,8 @@ step reasons, snapshots and own costs, patch files, attachment types and sizes, 
 session goes, unless something else refers to it by now, such as its aggregates: DuckDB deletes no row in the transaction that deletes
 what referred to it.
 
-PostgreSQL indexes no value of more than about 2,700 bytes: a longer path, tool name or category makes the upgrade fail there, and nothing
-has happened.
-
 Revision ID: denormalize_parts
-Revises: resource_metrics
+Revises: migration_audit
 Created: 2026-11-23 09:20 UTC
 """
 
@@ -27,8 +25,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context, op
 
+from opencode_monitor.db.migrate import Proof
+
 revision = "denormalize_parts"
-down_revision = "resource_metrics"
+down_revision = "migration_audit"
 branch_labels = None
 depends_on = None
 
@@ -49,8 +49,8 @@ IN_STEP_EVENTS = "l.part_type IN ('step', 'step_start', 'step_finish')"
 IN_PATCHES = "l.part_type = 'patch'"
 IN_ATTACHMENTS = "l.part_type IN ('file', 'attachment')"
 IN_COMPACTIONS = "l.part_type = 'compaction'"
-# A float's text is exact and the same on both engines, where PostgreSQL's own cast to NUMERIC stops after 15 digits. CASE, because infinity and
-# whatever is too large must not reach the cast.
+# By way of its text, which is exact and the same on both engines: PostgreSQL's own cast of a float to NUMERIC stops after 15 digits. CASE,
+# because infinity and whatever is too large must not reach the cast.
 MONEY = "CASE WHEN abs({value}) < 1e20 THEN CAST(CAST({value} AS TEXT) AS NUMERIC(38, 12)) END"
 COST = MONEY.format(value="l.cost_usd")
 # A float that the money type rounds stays as text beside it. Texts are compared, as they tell 0 from -0 and NaN from nothing.
@@ -81,6 +81,10 @@ OWNED_WHEN = {
     "tokens_cache_write": IN_STEP_EVENTS,
     "cost_usd": f"{IN_STEP_EVENTS} AND {COST_IS_EXACT}",
 }
+OLD_COLUMNS = (
+    *("part_id", "session_id", "part_type", "content", "message_id", "created_at", "ended_at", "part_cost_usd"),
+    *OWNED_WHEN,
+)
 # Column of the old table -> when its NULL becomes a stand-in, and where that stands: one that was written over since is NULL no more.
 WAS_NULL = {
     "session_id": ("l.session_id IS NULL", f"p.session_id = '{STUB_SESSION_ID}'"),
@@ -110,6 +114,7 @@ INDEXES = (
     ("ix_text_messages__session_id", "text_messages", "session_id"),
     ("ix_step_events__session_id", "step_events", "session_id"),
 )
+ANY_LENGTH = ("tool_name", "file_path", "error_category")
 
 
 def _is_duckdb() -> bool:
@@ -117,6 +122,8 @@ def _is_duckdb() -> bool:
 
 
 def upgrade() -> None:
+    proof = Proof(op.get_context(), revision, "upgrade", OLD_COLUMNS)
+    proof.before("parts")
     # DuckDB renames a table that has neither an index nor a foreign key; PostgreSQL keeps the constraint's name, which the new table needs.
     op.rename_table("parts", "parts_legacy")
     if not _is_duckdb():
@@ -125,12 +132,16 @@ def upgrade() -> None:
     _move_up()
     # At the end: DuckDB builds an index faster over the finished table.
     for name, table, column in INDEXES:
-        op.create_index(name, table, [column])
+        # PostgreSQL's usual index refuses a value above 2,700 bytes, which a path can be; its hash index takes any.
+        op.create_index(name, table, [column], postgresql_using="hash" if column in ANY_LENGTH else None)
     if not context.is_offline_mode():
         _check_counts()
+    proof.after(f"({_old_rows()})")
 
 
 def downgrade() -> None:
+    proof = Proof(op.get_context(), revision, "downgrade", OLD_COLUMNS)
+    proof.before(f"({_old_rows()})")
     op.execute(f"CREATE TABLE parts_rebuilt AS {_old_rows()}")
     for table in CHILDREN:
         op.drop_table(table)
@@ -147,6 +158,7 @@ def downgrade() -> None:
         " AND NOT EXISTS (SELECT 1 FROM session_stats t WHERE t.session_id = sessions.session_id)"
         " AND NOT EXISTS (SELECT 1 FROM session_resource_metrics r WHERE r.session_id = sessions.session_id)"
     )
+    proof.after("parts")
 
 
 def _create_tables() -> None:

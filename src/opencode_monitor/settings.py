@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 from pydantic import AliasChoices, Field
@@ -48,7 +49,8 @@ def database_url_of(database: str | Path) -> str:
     text = str(database)
     if "://" in text:
         return text
-    return f"duckdb:///{Path(text).expanduser().absolute()}"
+    # Quoted, as a "?" or "%" in a file name means something else in a URL.
+    return f"duckdb:///{quote(str(Path(text).expanduser().absolute()))}"
 
 
 def load_settings() -> Settings:

@@ -239,6 +239,20 @@ def test_upsert_rows_of_different_length_are_refused(connection: sa.Connection) 
         upsert(connection, PARENTS, ["parent_id", "title"], [("p1", "title"), ("p2",)])
 
 
+def test_upsert_absent_rows_are_counted_as_new(connection: sa.Connection) -> None:
+    counts = upsert(connection, PARENTS, ["parent_id", "title"], [("p1", "one"), ("p2", "two"), ("p2", "last")], absent=True)
+
+    assert counts == BulkCounts(new=2)
+    assert [row[2] for row in fetch(connection, PARENTS)] == ["one", "last"]
+
+
+def test_upsert_absent_row_that_is_there_is_refused(connection: sa.Connection) -> None:
+    upsert(connection, PARENTS, ["parent_id", "title"], [("p1", "one")])
+
+    with pytest.raises(sa.exc.IntegrityError):
+        upsert(connection, PARENTS, ["parent_id", "title"], [("p1", "two")], absent=True)
+
+
 def test_upsert_rolled_back_leaves_nothing(connection: sa.Connection) -> None:
     upsert(connection, PARENTS, ["parent_id"], [("p1",)])
     connection.rollback()

@@ -96,3 +96,13 @@ def test_backfill_second_run_changes_nothing(session: Session) -> None:
     backfill(session.connection(), now=NOON + timedelta(days=1))
     session.expire_all()
     assert session.get_one(SessionResourceMetrics, "ses_1").updated_at == NOON
+
+
+def test_backfill_call_that_no_price_holds_for_is_not_settled_again(session: Session) -> None:
+    add_session(session)
+    add_call(session, model_id="openai/gpt-5", steps=((10, 0, 7, 5, 0),))  # gpt-5 has no price for cache writes
+    settle(session)
+    backfill(session.connection(), now=NOON + timedelta(days=1))
+    session.expire_all()
+    metrics = session.get_one(SessionResourceMetrics, "ses_1")
+    assert (metrics.unpriced_calls, metrics.updated_at) == (1, NOON)

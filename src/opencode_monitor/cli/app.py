@@ -15,6 +15,7 @@ from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.pricing import pricing
+from opencode_monitor.cli.render import plain
 from opencode_monitor.cli.reports import daily, models, monthly, sessions, weekly
 from opencode_monitor.cli.session import session
 from opencode_monitor.errors import OpencodeMonitorError
@@ -35,7 +36,20 @@ First steps:
 """
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=_HELP)
+class _Commands(click.Group):
+    """The root group; click would end a command whose reader has left the pipe as a failure."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command, and end it well where nobody reads on."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=_HELP)
 @click.option(
     "--db",
     "database",
@@ -60,6 +74,7 @@ First steps:
 def cli(context: click.Context, database: str | None, tz: str | None, wait: str, quiet: bool) -> None:
     """Keep the global options, and without a command show the days or the first steps."""
     context.obj = State(database=database, tz=tz, wait=wait, quiet=quiet)
+    context.call_on_close(context.obj.close)
     if context.invoked_subcommand is None:
         if context.obj.database_exists():
             context.invoke(daily)
@@ -90,10 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(arguments, "usage", error.format_message(), error.exit_code)
     except OpencodeMonitorError as error:
         _fail(arguments, error.code, str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of the pipe has left; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
     except Exception as error:
@@ -109,7 +120,8 @@ def _is_database_error(error: Exception) -> bool:
 
 def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
     if "--json" in arguments:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), err=True)
+        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
     else:
-        click.echo(f"{PROGRAM}: error: {message}", err=True)
+        # Some messages quote what is stored: an id, a path.
+        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
     sys.exit(exit_code)

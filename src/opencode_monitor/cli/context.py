@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import click
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
+FOUND_SOMETHING = 3
+"""The exit code of a command that finished and found something wrong."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The global options, as they were given."""
+    """The global options, as they were given, and the engines that were made by them."""
 
     database: str | None
     tz: str | None
     wait: str
     quiet: bool
+    engines: list[Engine] = field(default_factory=list)
 
     @property
     def database_url(self) -> str:
@@ -41,7 +46,7 @@ class State:
     def database_file(self) -> Path | None:
         """The DuckDB file, or None on a server."""
         url = self.database_url
-        return Path(url.removeprefix("duckdb:///").partition("?")[0]) if url.startswith("duckdb:///") else None
+        return Path(unquote(url.removeprefix("duckdb:///").partition("?")[0])) if url.startswith("duckdb:///") else None
 
     @property
     def wait_seconds(self) -> float:
@@ -64,7 +69,9 @@ class State:
         """Return an engine for the database."""
         from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
-        return create_database_engine(self.database_url, wait_seconds=self.wait_seconds, read_only=read_only)
+        engine = create_database_engine(self.database_url, wait_seconds=self.wait_seconds, read_only=read_only)
+        self.engines.append(engine)
+        return engine
 
     def sessions(self, *, read_only: bool = True) -> sessionmaker[Session]:
         """Return a session factory on the database.
@@ -76,7 +83,14 @@ class State:
 
         if not self.database_exists():
             raise SchemaError(f"no database at {self.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
-        return open_database(self.database_url, read_only=read_only, wait_seconds=self.wait_seconds)
+        factory = open_database(self.database_url, read_only=read_only, wait_seconds=self.wait_seconds)
+        self.engines.append(factory.kw["bind"])
+        return factory
+
+    def close(self) -> None:
+        """Close what a server's engines keep open for the next statement."""
+        for engine in self.engines:
+            engine.dispose()
 
 
 def system_zone() -> ZoneInfo:

@@ -1,10 +1,13 @@
-"""The database itself: upgrade, downgrade, current, path."""
+"""The database itself: upgrade, downgrade, current, path, verify, backup, restore."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from opencode_monitor.cli.context import State, now
+from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option, now
+from opencode_monitor.cli.render import envelope, plain
 from opencode_monitor.errors import UsageError
 
 
@@ -39,13 +42,14 @@ def upgrade(state: State, revision: str) -> None:
 @click.pass_obj
 def downgrade(state: State, revision: str, yes: bool) -> None:
     """Take the database down to REVISION (a name, -1, or base)."""
+    from opencode_monitor.db.engine import mask_url  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.db.migrate import downgrade as run_downgrade  # noqa: PLC0415 - Alembic takes a second
     from opencode_monitor.db.revision import REVISIONS  # noqa: PLC0415 - as above
 
     if revision not in {"base", *REVISIONS, *(f"-{steps}" for steps in range(1, len(REVISIONS) + 1))}:
         raise UsageError(f"no revision {revision!r}. There are: base, {', '.join(REVISIONS)}, -1.")
     if not yes:
-        click.confirm(f"Take {state.database_url} from {_current(state)} down to {revision}?", abort=True, err=True)
+        click.confirm(f"Take {mask_url(state.database_url)} from {_current(state)} down to {revision}?", abort=True, err=True)
     run_downgrade(state.database_url, revision, wait_seconds=state.wait_seconds)
     click.echo(f"The database is at {_current(state)}.")
 
@@ -64,6 +68,55 @@ def path(state: State) -> None:
     from opencode_monitor.db.engine import mask_url  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     click.echo(state.database_file or mask_url(state.database_url))
+
+
+@db.command()
+@json_option
+@click.pass_obj
+def verify(state: State, as_json: bool) -> int:
+    """Run every check of the database; exit 3 if one finds something."""
+    from opencode_monitor.integrity.checks import run_checks  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    with state.sessions()() as session:
+        results = run_checks(session.connection())
+    found = sum(result.count for result in results)
+    if as_json:
+        rows = [{"check": result.check, "question": result.question, "findings": result.count} for result in results]
+        findings = [f"{one.check}: {one.subject}: {one.detail}" for result in results for one in result.findings]
+        click.echo(envelope("verify", rows=rows, totals={"findings": found}, warnings=findings))
+    else:
+        for result in results:
+            click.echo(f"{'FAIL' if result.count else 'ok':5} {result.check:14} {result.question}")
+            for finding in result.findings:
+                click.echo(f"        {plain(finding.subject)}: {plain(finding.detail)}")
+            if result.count > len(result.findings):
+                click.echo(f"        … and {result.count - len(result.findings):,} more")
+    return FOUND_SOMETHING if found else 0
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(state: State, file: Path) -> None:
+    """Copy the database to FILE, and open the copy to see that it is one (DuckDB; on PostgreSQL use pg_dump)."""
+    from opencode_monitor.db.files import back_up  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    revision = back_up(state.database_url, file, wait_seconds=state.wait_seconds)
+    click.echo(f"{file} is a copy at {revision or 'base'}.")
+
+
+@db.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def restore_(state: State, file: Path, yes: bool) -> None:
+    """Put the backup FILE in the database's place; what was written since is lost."""
+    from opencode_monitor.db.files import restore  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    if not yes:
+        click.confirm(f"Replace {state.database_file} with {file}?", abort=True, err=True)
+    revision = restore(state.database_url, file, wait_seconds=state.wait_seconds)
+    click.echo(f"The database is at {revision or 'base'}, as {file} has it.")
 
 
 def _current(state: State) -> str:

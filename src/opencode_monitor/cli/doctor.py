@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import click
 
 from opencode_monitor._version import __version__
-from opencode_monitor.cli.context import State, json_option
+from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option
 from opencode_monitor.cli.render import envelope, plain
 from opencode_monitor.errors import DatabaseError, SourceError
 
-_FOUND_SOMETHING = 3
 _OWNER_ONLY = 0o077
 _MEGABYTE = 1_000_000
 
@@ -43,7 +42,7 @@ def doctor(state: State, show: str | None, as_json: bool) -> int:
         for finding in findings:
             remedy = f"   → {finding.remedy}" if finding.remedy else ""
             click.echo(f"{finding.level:5} {plain(finding.text)}{remedy}")
-    return _FOUND_SOMETHING if any(finding.level == "FAIL" for finding in findings) else 0
+    return FOUND_SOMETHING if any(finding.level == "FAIL" for finding in findings) else 0
 
 
 def _check_program() -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def demo(context: click.Context) -> None:
     # Made anew each time: the sample ends today.
     for file in (database, database.with_name(database.name + ".wal")):
         file.unlink(missing_ok=True)
-    context.obj = State(database_url_of(database), state.tz, state.wait, state.quiet)
+    context.obj = replace(state, database=database_url_of(database))
     prepare_database(context.obj)
     run_import(context.obj, find_sources(store, os.environ))
     click.echo("A sample that this command made, not your data.")

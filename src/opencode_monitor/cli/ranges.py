@@ -131,9 +131,9 @@ def parse_when(text: str, *, tz: ZoneInfo, now: datetime, is_end: bool = False) 
             raise UsageError(f"{text!r} is not a date. Use 2026-10-01, 7d, today, or monday.") from None
         has_time = len(word) > len("2026-10-01")
         if has_time:
-            return moment if moment.tzinfo else moment.replace(tzinfo=tz)
+            return _representable(moment if moment.tzinfo else moment.replace(tzinfo=tz))
         day = moment.date()
-    return _midnight(day + timedelta(days=1) if is_end else day, tz)
+    return _midnight(day, tz, days_later=1 if is_end else 0)
 
 
 def _start_of_last(last: str, today: date, tz: ZoneInfo) -> datetime | None:
@@ -148,7 +148,7 @@ def _start_of_last(last: str, today: date, tz: ZoneInfo) -> datetime | None:
     if match is None or int(match[1]) == 0:
         raise UsageError(f"{last!r} is not a length of time. Use 30d, 12w, 3m, 1y, mtd, ytd, or all.")
     # Today is one of the days: the last 7 days are today and the six before it.
-    return _midnight(_ago(today, int(match[1]), match[2]) + timedelta(days=1), tz)
+    return _midnight(_ago(today, int(match[1]), match[2]), tz, days_later=1)
 
 
 def _ago(today: date, amount: int, unit: str) -> date:
@@ -166,8 +166,21 @@ def _ago(today: date, amount: int, unit: str) -> date:
         raise UsageError(f"{amount}{unit} is before the first year.") from None
 
 
-def _midnight(day: date, tz: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), tzinfo=tz)
+def _midnight(day: date, tz: ZoneInfo, *, days_later: int = 0) -> datetime:
+    try:
+        day += timedelta(days=days_later)
+    except OverflowError:
+        raise UsageError(f"{day} is too far away to count to its end.") from None
+    return _representable(datetime.combine(day, time(), tzinfo=tz))
+
+
+def _representable(moment: datetime) -> datetime:
+    """Refuse an instant that has no UTC, in which the database keeps time: the first and the last hours of the calendar."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"{moment.date()} is too far away to have a time in UTC.") from None
+    return moment
 
 
 def to_utc(moment: datetime | None) -> datetime | None:

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 UNKNOWN = "—"
 _SMALL_USD = Decimal("0.01")
+_TINY_USD = Decimal("0.00005")
 _THOUSAND = 1000
 
 
 def show_usd(value: Decimal | None) -> str:
-    """Show USD with two digits, below a cent with four; an unknown amount is a dash, never 0."""
+    """Show USD with two digits, below a cent with four; an unknown amount is a dash, and only nothing is 0."""
     if value is None:
         return UNKNOWN
+    if value and abs(value) < _TINY_USD:
+        return "<$0.0001"
     if value and abs(value) < _SMALL_USD:
         return f"${value:.4f}"
     return f"${value:,.2f}"
@@ -89,7 +92,8 @@ def envelope(
         "totals": None if totals is None else _as_object(totals),
         "warnings": list(warnings),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    # In ASCII: what would steer a terminal arrives as an escape there, and as itself in a program.
+    return json.dumps(document, indent=2)
 
 
 def _as_object(row: Any) -> dict[str, Any]:
@@ -101,9 +105,13 @@ def console(*, stderr: bool = False) -> Console:
     """Return where tables go: as wide as the terminal, in plain text where it is none."""
     from rich.console import Console  # noqa: PLC0415 - reports only
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich's own would exit with 1
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return Output(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def table(headers: Sequence[tuple[str, str]]) -> Table:

@@ -12,6 +12,7 @@ from opencode_monitor.cli.render import console, envelope, note, plain, show_tok
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import date
 
     from opencode_monitor.repositories import CostRepository, TimeRange, Usage
 
@@ -134,7 +135,7 @@ def _period_report(
 ) -> None:
     zone = state.zone
     moment = now()
-    today = moment.astimezone(zone).date().isoformat()
+    today = moment.astimezone(zone).date()
 
     def rows(costs: CostRepository, time_range: TimeRange) -> Sequence[Usage]:
         from opencode_monitor.repositories import Interval  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
@@ -147,12 +148,9 @@ def _period_report(
         resolve_range(since=since, until=until, last=last, tz=zone, now=moment, default_last=default_last),
         rows,
         ((title, "left"), ("Sessions", "right")),
-        lambda row: (
-            row.period.isoformat() + (" *" if interval == "day" and row.period.isoformat() == today else ""),
-            str(row.sessions),
-        ),
+        lambda row: (_show_period(row.period, today if interval == "day" else None), str(row.sessions)),
         as_json=as_json,
-        footnote="* today, incomplete." if interval == "day" else None,
+        footnote="today, incomplete" if interval == "day" else None,
     )
 
 
@@ -185,7 +183,7 @@ def _report(
                 totals=totals,
                 report_range=report_range.as_json(),
                 tz=report_range.tz,
-                warnings=warnings,
+                warnings=[text for _, text in warnings],
             )
         )
         return
@@ -202,8 +200,10 @@ def _report(
     blank = [str(totals.sessions) if title == "Sessions" else "" for title, _ in headers[1:]]
     shown.add_row("Total", *blank, *_usage_cells(totals, titles), style="bold")
     output.print(shown)
-    for text in (*([footnote] if footnote and any(lead(row)[0].endswith("*") for row in rows) else []), *warnings):
-        note(text, quiet=state.quiet)
+    if footnote and any(lead(row)[0].endswith("*") for row in rows):
+        warnings = [("*", footnote), *warnings]
+    for mark, text in warnings:
+        note(f"{mark} {text}".strip(), quiet=state.quiet)
 
 
 def _usage_cells(usage: Usage, titles: Sequence[str]) -> list[str]:
@@ -219,20 +219,24 @@ def _usage_cells(usage: Usage, titles: Sequence[str]) -> list[str]:
         "Calls": f"{usage.calls:,}",
         **{title: show_tokens(count) for title, count in buckets.items()},
         "Tokens": show_tokens(sum(buckets.values())),
-        # "At least": some of these calls have no price.
-        "Cost": f"≥ {cost}" if usage.unpriced_calls and usage.cost_usd is not None else cost,
+        # "At least": some of these calls have no price. The dagger points to the note on calls without usage.
+        "Cost": f"{'≥ ' if usage.unpriced_calls and usage.cost_usd is not None else ''}{cost}{'†' if usage.unrecorded_calls else ' '}",
     }
     return [cells[title] for title in titles]
 
 
-def _warnings(totals: Usage) -> list[str]:
-    warnings = []
-    if totals.unpriced_calls:
-        warnings.append(f"{totals.unpriced_calls:,} calls have no price and are not in the cost: opencode-monitor pricing missing")
-    if totals.unrecorded_calls:
-        warnings.append(
-            f"{totals.unrecorded_calls:,} calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"
-        )
-    if totals.copied_calls:
-        warnings.append(f"{totals.copied_calls:,} calls are copies made by a fork, counted once with their originals")
-    return warnings
+def _warnings(totals: Usage) -> list[tuple[str, str]]:
+    """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
+    said = (
+        (totals.unpriced_calls, "≥", "calls have no price and are not in the cost: opencode-monitor pricing missing"),
+        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
+        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
+    )
+    return [(mark, f"{number:,} {text}") for number, mark, text in said if number]
+
+
+def _show_period(period: date | None, today: date | None) -> str:
+    """Show the first day of a period, marked where it is today; calls without a time have none."""
+    if period is None:
+        return "unknown"
+    return f"{period.isoformat()} *" if period == today else period.isoformat()

@@ -34,7 +34,8 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
         metrics = MetricsRepository(database).get(found.session_id)
         own_cost = metrics.total_cost_usd if metrics else None
         children = SessionRepository(database).children(found.session_id)
-        child_costs = {child.session_id: _tree_cost(database, child) for child in children}
+        seen = {found.session_id, *(child.session_id for child in children)}
+        child_costs = {child.session_id: _tree_cost(database, child, seen) for child in children}
         parts: dict[str, list[Part]] = defaultdict(list)
         for part in PartRepository(database).of_session(found.session_id):
             parts[part.message_id or ""].append(part)
@@ -66,12 +67,12 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
     console().print(tree)
 
 
-def _tree_cost(database: DatabaseSession, root: Session) -> Decimal | None:
-    """Return what a session and all sessions below it cost, each once, in USD."""
+def _tree_cost(database: DatabaseSession, root: Session, seen: set[str]) -> Decimal | None:
+    """Return what a session and all sessions below it cost in USD; those seen before are left out, so that each counts once."""
     from opencode_monitor.repositories import MetricsRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     costs: list[Decimal | None] = []
-    waiting, seen = [root], {root.session_id}
+    waiting = [root]
     while waiting:
         current = waiting.pop()
         metrics = MetricsRepository(database).get(current.session_id)

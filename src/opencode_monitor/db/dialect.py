@@ -20,6 +20,7 @@ import duckdb_engine
 import sqlalchemy as sa
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
 from sqlalchemy.engine import reflection
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.reflection import Inspector
@@ -75,6 +76,15 @@ def _spill_directory(database: str) -> Path | None:
     return None if database == MEMORY else Path(f"{database}.tmp")
 
 
+class _DdlCompiler(PGDDLCompiler):
+    """PostgreSQL's, without the kinds of index that DuckDB does not have: it has one."""
+
+    def visit_create_index(self, create: Any, **kw: Any) -> str:  # type: ignore[override] # the two optional arguments travel in kw
+        """Write CREATE INDEX without its method."""
+        statement: str = super().visit_create_index(create, **kw)  # type: ignore[no-untyped-call] # SQLAlchemy's
+        return re.sub(r" USING \w+ ", " ", statement, count=1)
+
+
 class DuckDBDialect(duckdb_engine.Dialect):
     """duckdb-engine's dialect with reflection of the current database and schema."""
 
@@ -84,6 +94,8 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
     # DuckDB takes and gives Decimal; without this SQLAlchemy makes a double of every amount, both ways.
     supports_native_decimal = True
+
+    ddl_compiler = _DdlCompiler
 
     # PostgreSQL's inspector asks for enums, domains and oids, which have no meaning here.
     inspector = Inspector  # type: ignore[assignment] # duckdb-engine promises more than it answers

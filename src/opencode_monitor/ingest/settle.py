@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.ingest.forks import mark_copies
 from opencode_monitor.metrics.aggregate import aggregate_sessions
-from opencode_monitor.models import Message, Session, SessionResourceMetrics, StepEvent
-from opencode_monitor.pricing.book import load_cells, resolve_aliases
-from opencode_monitor.pricing.cost import price_calls
+from opencode_monitor.models import Session, SessionResourceMetrics
+from opencode_monitor.pricing.book import resolve_aliases
+from opencode_monitor.pricing.cost import price_calls, priceable_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,18 +47,9 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
         now: What `updated_at` of the aggregates says.
     """
     resolve_aliases(connection)
-    priced_models = {model_id for model_id, _ in load_cells(connection)}
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
-    without_cost = (
-        sa.select(Message.session_id)
-        .join(StepEvent, StepEvent.message_id == Message.message_id)
-        .where(
-            StepEvent.input_tokens.is_not(None),
-            StepEvent.step_cost_usd.is_(None),
-            Message.model_id.in_(priced_models),
-        )
-    )
-    settle_sessions(connection, connection.scalars(sa.union(without_metrics, without_cost)).all(), now=now)
+    open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
+    settle_sessions(connection, open_sessions, now=now)
 
 
 def reprice(connection: sa.Connection, *, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """The tables at head, as SQLAlchemy models."""
 
 from opencode_monitor.db.base import Base
+from opencode_monitor.models.audit import MigrationAudit
 from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
 from opencode_monitor.models.parts import (
@@ -32,6 +33,7 @@ __all__ = [
     "IngestedSession",
     "KnownSource",
     "Message",
+    "MigrationAudit",
     "Model",
     "ModelAlias",
     "ModelPricing",

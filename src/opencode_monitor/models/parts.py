@@ -75,7 +75,7 @@ class ToolCall(PartSubtype):
     child_session_id: Mapped[str | None]
 
     __table_args__ = (
-        Index("idx_tool_calls_name", "tool_name"),
+        Index("idx_tool_calls_name", "tool_name", postgresql_using="hash"),
         Index("ix_tool_calls__session_id", "session_id"),
     )
 
@@ -94,7 +94,7 @@ class FileOperation(PartSubtype):
     file_size: Mapped[int | None]
 
     __table_args__ = (
-        Index("idx_file_ops_path", "file_path"),
+        Index("idx_file_ops_path", "file_path", postgresql_using="hash"),
         Index("ix_file_operations__session_id", "session_id"),
     )
 
@@ -112,7 +112,7 @@ class ErrorEvent(PartSubtype):
     is_retryable: Mapped[bool | None] = mapped_column(Boolean, server_default=false())
 
     __table_args__ = (
-        Index("idx_errors_category", "error_category"),
+        Index("idx_errors_category", "error_category", postgresql_using="hash"),
         Index("ix_errors__session_id", "session_id"),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from genai_prices import __version__ as seed_version
 
 from opencode_monitor.db.bulk import upsert
 from opencode_monitor.models import Message, Model, ModelAlias, ModelPricing, PricePeriodRow, StepEvent
@@ -42,6 +42,7 @@ def seed_price_book(connection: sa.Connection, *, now: datetime) -> None:
         connection: In a transaction of the caller's.
         now: Rows that begin later are provisional: announced prices have been called off before.
     """
+    seed_version = version("genai-prices")
     rows = sa.select(sa.func.count()).select_from(PricePeriodRow)
     seeded = rows.where(PricePeriodRow.source == "genai-prices", PricePeriodRow.source_version == seed_version)
     confirmable = rows.where(PricePeriodRow.status == "provisional", PricePeriodRow.effective_from <= now)

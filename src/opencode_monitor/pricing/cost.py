@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -23,6 +24,9 @@ from opencode_monitor.models import CostBasis, Message, Part, StepEvent
 from opencode_monitor.pricing.book import find_periods, load_cells
 from opencode_monitor.pricing.catalog import PriceCell, find_cell, price_cells
 from opencode_monitor.pricing.tokens import TokenBuckets
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 PRICE_OF_BUCKET = {
     "input_tokens": "input_usd_per_token",
@@ -124,10 +128,8 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         again: Price the calls anew that were priced before.
     """
-    cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
     _zero_copies(connection, scope)
-    with staged(connection, "price_cells", _CELL_COLUMNS, cells) as cell:
-        _price_steps(connection, cell, scope, again=again)
+    _price_steps(connection, scope, again=again)
     _sum_messages(connection, scope)
     _share_steps(connection, scope)
 
@@ -146,14 +148,38 @@ def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None
     )
 
 
-def _price_steps(connection: sa.Connection, cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> None:
+def priceable_sessions(connection: sa.Connection) -> list[str]:
+    """Return the sessions with a call that has no price yet, and would get one now."""
+    with _staged_cells(connection) as cell:
+        priced = _priced_steps(cell, None, again=False)
+        return list(connection.scalars(sa.select(priced.c.session_id).where(priced.c.cost.is_not(None)).distinct()).all())
+
+
+def _staged_cells(connection: sa.Connection) -> AbstractContextManager[sa.FromClause]:
+    cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
+    return staged(connection, "price_cells", _CELL_COLUMNS, cells)
+
+
+def _price_steps(connection: sa.Connection, scope: sa.FromClause | None, *, again: bool) -> None:
+    with _staged_cells(connection) as cell:
+        priced = _priced_steps(cell, scope, again=again)
+        # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
+        connection.execute(
+            sa.update(StepEvent)
+            .values(step_cost_usd=priced.c.cost, price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)))
+            .where(StepEvent.step_id == priced.c.step_id)
+        )
+
+
+def _priced_steps(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> sa.Subquery:
+    """Return the calls that a cell of the book holds for, with their cost."""
     step = aliased(StepEvent)
     context = step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
     minute = sa.cast(sa.extract("hour", Message.created_at), sa.Integer) * 60 + sa.cast(
         sa.extract("minute", Message.created_at), sa.Integer
     )
-    priced = (
-        sa.select(step.step_id, call_cost(step, cell).label("cost"), cell.c.price_id)
+    return (
+        sa.select(step.step_id, step.session_id, call_cost(step, cell).label("cost"), cell.c.price_id)
         .join(Message, Message.message_id == step.message_id)
         .join(
             cell,
@@ -174,12 +200,6 @@ def _price_steps(connection: sa.Connection, cell: sa.FromClause, scope: sa.FromC
             in_scope(step.session_id, scope),
         )
         .subquery("priced")
-    )
-    # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
-    connection.execute(
-        sa.update(StepEvent)
-        .values(step_cost_usd=priced.c.cost, price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)))
-        .where(StepEvent.step_id == priced.c.step_id)
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from opencode_monitor.metrics.aggregate import usage_columns
+from opencode_monitor.metrics.usage import usage_columns
 from opencode_monitor.models import Message, Project, Session
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUsage(Usage):
-    """Usage of one period; `period` is its first day in the report's time zone."""
+    """Usage of one period; `period` is its first day in the report's time zone, None for calls whose time is not known."""
 
-    period: date
+    period: date | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class CostRepository:
         return self._rows(Usage, {}, time_range)[0]
 
     def by_period(self, interval: Interval, *, tz: str, time_range: TimeRange = TimeRange()) -> list[PeriodUsage]:
-        """Return one row per period with calls, oldest first.
+        """Return one row per period with calls, oldest first; calls whose time is not known come last.
 
         Args:
             interval: How long a period is.
@@ -119,7 +119,7 @@ class CostRepository:
         """
         local = sa.func.timezone(tz, sa.func.timezone("UTC", Message.created_at))
         period = sa.cast(sa.func.date_trunc(interval.value, local), sa.Date)
-        return self._rows(PeriodUsage, {"period": period}, time_range, order_by=(period,))
+        return self._rows(PeriodUsage, {"period": period}, time_range, order_by=(period.asc().nulls_last(),))
 
     def by_model(self, time_range: TimeRange = TimeRange()) -> list[ModelUsage]:
         """Return one row per model, the most expensive first and the unpriced last."""

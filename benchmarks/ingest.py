@@ -1,0 +1,166 @@
+"""Measure `opencode-monitor import` beside what no import can do without: reading the store, and writing its text down.
+
+    python benchmarks/ingest.py [STORE] [--runs 3] [--calls 10000] [--json]
+
+STORE is a data directory with an opencode.db or a storage/; without it one is made (`make_store.py`). Four things run in turn, each as a
+process of its own, and the best of the runs counts:
+
+    scan     read every message and part, and nothing else
+    copy     read them and write their text as it is into a one-table DuckDB file: Arrow batches of 5,000, one commit each, our settings
+    import   the whole command on a new database: start, migrations, reading, mapping, pricing, checks
+    again    the same command once more: nothing has changed
+
+Seconds are from start to end of the process, memory is its highest resident size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BATCH = 5_000
+_MB = 1_000_000
+_REFERENCES = ("scan", "copy")
+
+
+class _Usage(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def _raw_records(store: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the text of every message and part of a store."""
+    database = store / "opencode.db"
+    if database.exists():
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            for table in ("message", "part"):
+                yield from connection.execute(f"SELECT id, CAST(data AS BLOB) FROM {table}")
+        return
+    for table in ("message", "part"):
+        with os.scandir(store / "storage" / table) as owners:
+            for owner in owners:
+                with os.scandir(owner.path) as files:
+                    for file in files:
+                        with open(file.path, "rb", buffering=0) as opened:  # noqa: PTH123 - a Path for each file costs seconds
+                            yield file.name, opened.read()
+
+
+def _scan(store: Path) -> tuple[int, int]:
+    """Return how many records there are, and how many bytes of text."""
+    count = size = 0
+    for _, text in _raw_records(store):
+        count += 1
+        size += len(text)
+    return count, size
+
+
+def _copy(store: Path, target: Path) -> None:
+    import nanoarrow  # noqa: PLC0415 - a scan does not pay for it
+
+    from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - the same
+
+    records = _raw_records(store)
+    with create_database_engine(f"duckdb:///{target}").connect() as connection:
+        with connection.begin():
+            connection.exec_driver_sql("CREATE TABLE raw (id VARCHAR, data VARCHAR)")
+        duckdb_connection = connection.connection.driver_connection
+        while rows := list(islice(records, _BATCH)):
+            columns = {
+                "id": nanoarrow.c_array([record_id for record_id, _ in rows], nanoarrow.string()),
+                "data": nanoarrow.c_array([text.decode() for _, text in rows], nanoarrow.large_string()),
+            }
+            schema = nanoarrow.struct({name: array.schema for name, array in columns.items()})
+            batch = nanoarrow.c_array_from_buffers(schema, len(rows), [None], children=columns.values(), null_count=0)
+            with connection.begin():
+                duckdb_connection.register("batch", nanoarrow.Array(batch))  # type: ignore[union-attr] # an open connection has one
+                connection.exec_driver_sql("INSERT INTO raw SELECT id, data FROM batch")
+                duckdb_connection.unregister("batch")  # type: ignore[union-attr] # the same
+
+
+def _run(*command: str | Path) -> _Usage:
+    """Run a command to its end."""
+    started = time.perf_counter()
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # wait4() tells the usage of this one child; getrusage() would tell the highest of all so far.
+    errors = process.stderr.read() if process.stderr else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{errors.decode(errors='replace')}")
+    kilobyte = 1024 if sys.platform == "linux" else 1
+    return _Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * kilobyte / _MB)
+
+
+def _measure(store: Path, runs: int) -> dict[str, _Usage]:
+    """Run everything in turn, so that what disturbs the machine disturbs all alike, and keep the best of each."""
+    best: dict[str, _Usage] = {}
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="opencode-monitor-bench-") as directory:
+            database = Path(directory, "monitor.duckdb")
+            import_ = (sys.executable, "-m", "opencode_monitor", "--db", database, "--quiet", "import", store)
+            commands: dict[str, tuple[str | Path, ...]] = {
+                "scan": (sys.executable, __file__, store, "--reference", "scan"),
+                "copy": (sys.executable, __file__, store, "--reference", "copy", "--target", Path(directory, "copy.duckdb")),
+                "import": import_,
+                "again": import_,
+            }
+            for name, command in commands.items():
+                usage = _run(*command)
+                known = best.get(name, usage)
+                best[name] = _Usage(
+                    seconds=min(known.seconds, usage.seconds),
+                    cpu_seconds=min(known.cpu_seconds, usage.cpu_seconds),
+                    peak_mb=max(known.peak_mb, usage.peak_mb),
+                )
+    return best
+
+
+def _print_table(store: Path, best: dict[str, _Usage], runs: int) -> None:
+    records, size = _scan(store)
+    kind = "opencode.db" if (store / "opencode.db").exists() else "storage/"
+    print(f"{store}: {kind}, {records:,} messages and parts, {size / _MB:,.0f} MB of text; best of {runs}")
+    print(f"{'':8}{'seconds':>9}{'CPU s':>8}{'rows/s':>10}{'MB/s':>8}{'peak MB':>9}{'x scan':>8}{'x copy':>8}")
+    for name, usage in best.items():
+        ratios = "".join(f"{usage.seconds / best[reference].seconds:>8.2f}" for reference in _REFERENCES)
+        rates = f"{records / usage.seconds:>10,.0f}{size / _MB / usage.seconds:>8.0f}"
+        print(f"{name:8}{usage.seconds:>9.2f}{usage.cpu_seconds:>8.2f}{rates}{usage.peak_mb:>9.0f}{ratios}")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Measure an import beside reading and copying the same store.")
+    parser.add_argument("store", type=Path, nargs="?")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=10_000, help="the size of the store that is made without STORE")
+    parser.add_argument("--json", action="store_true", help="make a JSON tree, not a database")
+    parser.add_argument("--reference", choices=_REFERENCES, help=argparse.SUPPRESS)
+    parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.reference == "scan":
+        _scan(options.store)
+    elif options.reference == "copy":
+        _copy(options.store, options.target)
+    elif options.store is not None:
+        _print_table(options.store, _measure(options.store, options.runs), options.runs)
+    else:
+        with tempfile.TemporaryDirectory(prefix="opencode-monitor-bench-") as directory:
+            make_store: list[str | Path] = [sys.executable, Path(__file__).with_name("make_store.py"), directory]
+            subprocess.run([*make_store, "--calls", str(options.calls), *(["--json"] if options.json else [])], check=True)
+            _print_table(Path(directory), _measure(Path(directory), options.runs), options.runs)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,169 @@
+"""A registry of named checks: each asks one question of the database, and answers with what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from opencode_monitor.integrity.fingerprint import legacy_findings, missing_parts
+from opencode_monitor.models import (
+    PART_SUBTYPES,
+    CostBasis,
+    Message,
+    Part,
+    Session,
+    SessionResourceMetrics,
+    SessionStats,
+    StepEvent,
+)
+from opencode_monitor.pricing.tokens import MAX_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHOWN_FINDINGS = 20
+_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        check: The check that found it.
+        subject: The id of the row.
+        detail: What is wrong with it.
+    """
+
+    check: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a check found: the number of findings, and the first of them."""
+
+    check: str
+    question: str
+    count: int
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named question.
+
+    Attributes:
+        name: What it is called on the command line and in JSON.
+        question: The question, answered yes where nothing is found.
+        find: Returns (subject, detail) for each thing that is wrong.
+    """
+
+    name: str
+    question: str
+    find: Callable[[sa.Connection], list[tuple[str, str]]]
+
+
+def run_checks(connection: sa.Connection) -> list[Result]:
+    """Run every check.
+
+    Args:
+        connection: A database at head; nothing is written.
+
+    Returns:
+        One result for each check, in the registry's order.
+    """
+    results = []
+    for check in CHECKS:
+        found = check.find(connection)
+        shown = [Finding(check.name, subject, detail) for subject, detail in found[:SHOWN_FINDINGS]]
+        results.append(Result(check.name, check.question, len(found), shown))
+    return results
+
+
+def _rows(connection: sa.Connection, statement: sa.Select[str, Any], detail: str) -> list[tuple[str, str]]:
+    return [(str(subject), detail.format(value)) for subject, value in connection.execute(statement).all()]
+
+
+def _orphan_rows(connection: sa.Connection) -> list[tuple[str, str]]:
+    found = []
+    for subtype in PART_SUBTYPES:
+        key = sa.inspect(subtype).primary_key[0]
+        statement = sa.select(key, subtype.part_id).where(subtype.part_id.not_in(sa.select(Part.part_id)))
+        found += _rows(connection, statement, f"row of {subtype.__tablename__} whose part {{}} is missing")
+    without_session = sa.select(Part.part_id, Part.session_id).where(Part.session_id.not_in(sa.select(Session.session_id)))
+    return found + _rows(connection, without_session, "part of the missing session {}")
+
+
+def _part_costs(connection: sa.Connection) -> list[tuple[str, str]]:
+    parts = sa.select(Part.message_id, sa.func.sum(Part.part_cost_usd).label("cost")).group_by(Part.message_id).subquery()
+    difference = Message.message_cost_usd - sa.func.coalesce(parts.c.cost, 0)
+    statement = (
+        sa.select(Message.message_id, difference)
+        .join(parts, parts.c.message_id == Message.message_id, isouter=True)
+        .where(Message.message_cost_usd.is_not(None), difference != 0)
+    )
+    return _rows(connection, statement, "costs {} USD more than its parts")
+
+
+def _session_costs(connection: sa.Connection) -> list[tuple[str, str]]:
+    billed = sa.and_(Message.copied_from.is_(None), Message.message_cost_usd.is_not(None))
+    messages = sa.select(Message.session_id, sa.func.sum(Message.message_cost_usd).label("cost")).where(billed).group_by(Message.session_id)
+    summed = messages.subquery()
+    found = []
+    for model in (SessionResourceMetrics, SessionStats):
+        difference = sa.func.coalesce(model.total_cost_usd, 0) - sa.func.coalesce(summed.c.cost, 0)
+        statement = (
+            sa.select(model.session_id, difference)
+            .join(summed, summed.c.session_id == model.session_id, isouter=True)
+            .where(difference != 0)
+        )
+        found += _rows(connection, statement, f"costs {{}} USD more in {model.__tablename__} than its messages")
+    return found
+
+
+def _tokens(connection: sa.Connection) -> list[tuple[str, str]]:
+    found = []
+    for model, key in ((Message, Message.message_id), (StepEvent, StepEvent.step_id)):
+        for bucket in _BUCKETS:
+            column = getattr(model, bucket)
+            found += _rows(
+                connection, sa.select(key, column).where(sa.or_(column < 0, column > MAX_TOKENS)), f"{bucket} is {{}}: impossible"
+            )
+    steps = sa.select(StepEvent.message_id, *(sa.func.sum(getattr(StepEvent, bucket)).label(bucket) for bucket in _BUCKETS))
+    summed = steps.where(StepEvent.input_tokens.is_not(None)).group_by(StepEvent.message_id).subquery()
+    for bucket in _BUCKETS:
+        difference = getattr(Message, bucket) - summed.c[bucket]
+        statement = sa.select(Message.message_id, difference).join(summed, summed.c.message_id == Message.message_id).where(difference != 0)
+        found += _rows(connection, statement, f"{bucket} is {{}} more than in its steps")
+    return found
+
+
+def _unpriced(connection: sa.Connection) -> list[tuple[str, str]]:
+    """A call without a price must never look like one that cost nothing."""
+    is_wrong = sa.or_(
+        sa.and_(Message.cost_basis == CostBasis.UNPRICED.value, Message.message_cost_usd.is_not(None)),
+        sa.and_(Message.cost_basis == CostBasis.CALCULATED.value, Message.message_cost_usd.is_(None)),
+        sa.and_(Message.call_count > 0, Message.cost_basis.is_(None)),
+    )
+    return _rows(connection, sa.select(Message.message_id, Message.cost_basis).where(is_wrong), "cost and basis ({}) disagree")
+
+
+def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
+    statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
+    return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
+
+
+CHECKS = (
+    Check("orphans", "Does every row have its part, and every part its session?", _orphan_rows),
+    Check("missing-parts", "Is every part of the old table in the new one?", missing_parts),
+    Check("fingerprints", "Is the old table what it was, and did its migration prove itself?", legacy_findings),
+    Check("part-costs", "Do parts sum to their message?", _part_costs),
+    Check("session-costs", "Do messages sum to their session?", _session_costs),
+    Check("tokens", "Are all token counts possible, and steps and messages agreed?", _tokens),
+    Check("unknown-costs", "Is an unknown cost NULL, and a known one not?", _unpriced),
+    Check("metrics", "Does every session have its metrics?", _without_metrics),
+)

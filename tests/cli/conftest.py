@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import stores
+from commands import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory of its own: nothing of the user's is read or written."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(directory))
+    monkeypatch.setenv("TZ", "UTC")
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "OPENCODE_DB", "OPENCODE_DATA_DIR", "OPENCODE_MONITOR_TZ"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OPENCODE_MONITOR_DATABASE_URL", "OPENCODE_MONITOR_DB", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def sample() -> stores.Store:
+    """The store whose import most tests read."""
+    return stores.sample()
+
+
+@pytest.fixture(scope="session")
+def sample_database(tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path, sample: stores.Store) -> Path:
+    """A database with the sample in it, imported by the command, to be read only."""
+    directory = tmp_path_factory.mktemp("sample")
+    stores.write_json(sample, directory)
+    database = directory / "monitor.duckdb"
+    shutil.copy(duckdb_at_head, database)
+    outcome = run("--db", database, "-q", "import", directory)
+    assert outcome.exit_code == 0, outcome.stderr
+    return database
+
+
+@pytest.fixture
+def database(sample_database: Path, tmp_path: Path) -> Path:
+    """A copy of the sample's database, to be written."""
+    return Path(shutil.copy(sample_database, tmp_path / "monitor.duckdb"))
+
+
+@pytest.fixture
+def make_database(tmp_path: Path, duckdb_at_head: Path) -> Callable[[stores.Store], Path]:
+    """Import a store into a database of its own."""
+
+    def make(store: stores.Store) -> Path:
+        stores.write_json(store, tmp_path / "opencode")
+        database = tmp_path / "made.duckdb"
+        shutil.copy(duckdb_at_head, database)
+        outcome = run("--db", database, "-q", "import", tmp_path / "opencode")
+        assert outcome.exit_code == 0, outcome.stderr
+        return database
+
+    return make

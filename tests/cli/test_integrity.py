@@ -1,0 +1,59 @@
+"""`db verify`, `db backup` and `db restore`."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from commands import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def add_session(database: Path) -> None:
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("INSERT INTO sessions (session_id) VALUES ('ses_odd')")
+
+
+def test_verify_imported_database_is_sound(database: Path) -> None:
+    outcome = run("--db", database, "db", "verify")
+    assert outcome.exit_code == 0, outcome.stdout
+    assert "FAIL" not in outcome.stdout
+
+
+def test_verify_finding_is_listed_and_exits_3(database: Path) -> None:
+    add_session(database)
+    outcome = run("--db", database, "db", "verify")
+    assert outcome.exit_code == 3
+    assert "FAIL  metrics        Does every session have its metrics?\n        ses_odd: session without metrics" in outcome.stdout
+
+
+def test_verify_json_counts_the_findings(database: Path) -> None:
+    add_session(database)
+    outcome = run("--db", database, "db", "verify", "--json")
+    assert outcome.exit_code == 3
+    assert outcome.json["totals"] == {"findings": 1}
+    assert outcome.json["warnings"] == ["metrics: ses_odd: session without metrics"]
+    assert {row["check"]: row["findings"] for row in outcome.json["rows"]}["metrics"] == 1
+
+
+def test_backup_and_restore_bring_the_database_back(database: Path, tmp_path: Path) -> None:
+    copied = run("--db", database, "db", "backup", tmp_path / "copy.bak")
+    add_session(database)
+    restored = run("--db", database, "db", "restore", tmp_path / "copy.bak", "--yes")
+    assert (copied.exit_code, restored.exit_code) == (0, 0)
+    assert copied.stdout == f"{tmp_path / 'copy.bak'} is a copy at import_state.\n"
+    assert run("--db", database, "db", "verify").exit_code == 0
+
+
+def test_restore_without_an_answer_changes_nothing(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    run("--db", database, "db", "backup", tmp_path / "copy.bak")
+    add_session(database)
+    assert run("--db", database, "db", "restore", tmp_path / "copy.bak").exit_code == 130
+    assert run("--db", database, "db", "verify").exit_code == 3

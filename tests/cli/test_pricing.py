@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import stores
+from commands import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def made(make_database: Callable[[stores.Store], Path]) -> Path:
+    """One call of a model with a price, and two of one without."""
+    store = stores.Store()
+    session = stores.add_session(store, stores.START_MS)
+    stores.add_call(store, session, stores.START_MS)
+    for number in range(2):
+        stores.add_call(store, session, stores.START_MS + stores.DAY_MS * (number + 1), model=stores.UNPRICED)
+    return make_database(store)
+
+
+def totals(database: Path) -> dict[str, Any]:
+    result: dict[str, Any] = run("--db", database, "models", "--last", "all", "--json").json["totals"]
+    return result
+
+
+class TestMissing:
+    def test_missing_names_the_models_and_what_to_do(self, made: Path) -> None:
+        outcome = run("--db", made, "pricing", "missing")
+        as_json = run("--db", made, "pricing", "missing", "--json")
+
+        assert outcome.stdout == (
+            f"       2 calls  {stores.UNPRICED}   opencode-monitor pricing set {stores.UNPRICED} --input USD --output USD\n"
+        )
+        assert as_json.json["schema"] == "opencode-monitor/pricing-missing@1"
+        assert as_json.json["rows"] == [{"model": stores.UNPRICED, "calls": 2}]
+
+    def test_missing_nothing_says_so(self, sample_database: Path) -> None:
+        assert run("--db", sample_database, "pricing", "missing").stdout == "Every call has a price.\n"
+
+
+class TestSet:
+    def test_set_prices_the_calls_that_had_none(self, made: Path) -> None:
+        outcome = run(
+            "--db", made, "pricing", "set", stores.UNPRICED, "--input", "1", "--output", "2", "--cache-read", "0.1", "--cache-write", "0"
+        )
+
+        # Each call: 10 input, 2000 cache read, 300 cache write, 150 output.
+        added = 2 * (10 * 1 + 2_000 * Decimal("0.1") + 150 * 2) / 1_000_000
+        total = Decimal("0.004005") + added
+        assert (outcome.exit_code, outcome.stderr) == (0, "")
+        assert outcome.stdout == (
+            f"Set {stores.UNPRICED}. Total cost $0.004005 (2 calls unpriced) before, ${total:.6f} (0 calls unpriced) now.\n"
+        )
+        assert Decimal(totals(made)["cost_usd"]) == total
+        assert totals(made)["unpriced_calls"] == 0
+
+    def test_set_leaves_calls_that_have_a_price(self, made: Path) -> None:
+        arguments = (
+            "--db",
+            made,
+            "pricing",
+            "set",
+            stores.SONNET,
+            "--input",
+            "0",
+            "--output",
+            "1000",
+            "--cache-read",
+            "0",
+            "--cache-write",
+            "0",
+        )
+        before = totals(made)["cost_usd"]
+
+        run(*arguments)
+        kept = totals(made)["cost_usd"]
+        repriced = run(*arguments, "--reprice")
+
+        assert (before, kept) == ("0.004005", "0.004005")
+        assert repriced.exit_code == 0
+        assert totals(made)["cost_usd"] == "0.15"
+
+    def test_set_from_a_day_on_leaves_the_days_before(self, made: Path) -> None:
+        outcome = run(
+            "--db", made, "--tz", "UTC", "pricing", "set", stores.UNPRICED, "--input", "0", "--output", "1000", "--cache-read", "0",
+            "--cache-write", "0", "--from", "2026-09-03",
+        )  # fmt: skip
+
+        rows = run("--db", made, "--tz", "UTC", "daily", "--last", "all", "--json").json["rows"]
+        assert outcome.exit_code == 0
+        assert [(row["period"], row["cost_usd"]) for row in rows] == [
+            ("2026-09-01", "0.004005"),
+            ("2026-09-02", None),
+            ("2026-09-03", "0.15"),
+        ]
+
+    def test_set_price_without_cache_leaves_calls_with_cache_unpriced(self, made: Path) -> None:
+        outcome = run("--db", made, "pricing", "set", stores.UNPRICED, "--input", "1", "--output", "2")
+
+        assert outcome.exit_code == 0
+        assert totals(made)["unpriced_calls"] == 2
+
+    @pytest.mark.parametrize(
+        ("model", "price", "message"),
+        [
+            ("qwen", "1", "'qwen' has no vendor."),
+            ("a/b", "-1", ""),
+            ("a/b", "free", ""),
+            ("a/b", "NaN", ""),
+            ("a/b", "1e400", ""),
+            ("a/b", "100000", ""),
+        ],
+    )
+    def test_set_impossible_price_is_one_line_and_changes_nothing(self, database: Path, model: str, price: str, message: str) -> None:
+        outcome = run("--db", database, "pricing", "set", model, "--input", price, "--output", "1")
+
+        assert (outcome.exit_code, outcome.stdout) == (1, "")
+        assert outcome.stderr.startswith(f"opencode-monitor: error: {message}")
+        assert outcome.stderr.count("\n") == 1
+        assert run("--db", database, "pricing", "show", "a/b", "--json").json["rows"] == []
+
+    def test_set_without_a_price_is_a_usage_error(self, database: Path) -> None:
+        outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1")
+
+        assert (outcome.exit_code, outcome.stderr) == (2, "opencode-monitor: error: Missing option '--output'.\n")
+
+
+class TestShow:
+    def test_show_lists_what_holds(self, database: Path) -> None:
+        run("--db", database, "pricing", "set", stores.SONNET, "--input", "2.5", "--output", "7", "--from", "2026-09-01")
+
+        rows = run("--db", database, "pricing", "show", stores.SONNET, "--json").json["rows"]
+        table = run("--db", database, "pricing", "show", stores.SONNET)
+
+        base = [(row["source"], row["input_usd_per_mtok"], row["output_usd_per_mtok"]) for row in rows if row["min_context_tokens"] == 0]
+        assert ("genai-prices", "3", "15") in base
+        assert base[-1] == ("user", "2.5", "7")
+        assert [row["effective_from"] for row in rows] == sorted(row["effective_from"] for row in rows)
+        assert table.exit_code == 0
+        assert "2026-09-01" in table.stdout.splitlines()[-1]
+
+    def test_show_unknown_model_says_how_to_set_it(self, sample_database: Path) -> None:
+        outcome = run("--db", sample_database, "pricing", "show", "a/\x1b[31mb")
+
+        assert outcome.exit_code == 0
+        assert outcome.stdout == ("No price for a/�[31mb. Set one: opencode-monitor pricing set a/�[31mb --input USD --output USD\n")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import shutil
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.pricing.book import seed_price_book
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy as sa
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def real() -> Path:
+    """Stores that OpenCode itself has written, each with the provider's ledger."""
+    return Path(__file__).parents[1] / "fixtures" / "opencode"
+
+
+@pytest.fixture(scope="session")
+def duckdb_at_head(duckdb_at_head: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DuckDB file that is copied for each test here has the packaged prices already: seeding them takes as long as an import."""
+    file = tmp_path_factory.mktemp("seeded") / "head.duckdb"
+    shutil.copy(duckdb_at_head, file)
+    _seed(f"duckdb:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgresql_at_head(postgres_server: str, postgresql_at_head: str) -> str:
+    """The same for the PostgreSQL database."""
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE seeded TEMPLATE {postgresql_at_head}".encode())
+    _seed(postgres_server.replace("/postgres?", "/seeded?"))
+    return "seeded"
+
+
+def _seed(url: str) -> None:
+    engine = create_database_engine(url)
+    with engine.begin() as connection:
+        seed_price_book(connection, now=NOW)
+    engine.dispose()
+
+
+@pytest.fixture
+def other_database_url(database_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Name a second empty database at head, of the same kind as the first."""
+    if database_url.startswith("duckdb"):
+        file = tmp_path / "other.duckdb"
+        shutil.copy(request.getfixturevalue("duckdb_at_head"), file)
+        yield f"duckdb:///{file}"
+        return
+    server: str = request.getfixturevalue("postgres_server")
+    template: str = request.getfixturevalue("postgresql_at_head")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        yield server.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def other_engine(other_database_url: str) -> Iterator[sa.Engine]:
+    """Open the second database, to compare with."""
+    engine = create_database_engine(other_database_url, wait_seconds=5)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,19 @@
+"""What the tests of the migrations share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def repository_copy(tmp_path: Path) -> Path:
+    """Copy alembic.ini and the revisions, for a test that adds to them or breaks them."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "alembic", copy / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", copy)
+    return copy
