@@ -22,7 +22,7 @@ run: install ## Import OpenCode's data, or a sample where there is none, and sho
 	@if $(CLI) import --dry-run >/dev/null 2>&1; then $(CLI) import && $(CLI) daily && $(CLI) models; else $(CLI) demo; fi
 
 test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 lint: install ## Check style, types and imports
 	$(BIN)/ruff check .

@@ -13,8 +13,10 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
+from factories import NOON
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
+from opencode_monitor.pricing.book import seed_price_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,19 +88,29 @@ def duckdb_engine(duckdb_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture(scope="session")
 def duckdb_at_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a DuckDB file at head, to be copied: the schema of every test comes from the migrations."""
+    """Make a DuckDB file at head with the packaged prices, to be copied: the schema of every test comes from the migrations."""
     file = tmp_path_factory.mktemp("head") / "head.duckdb"
     upgrade(f"duckdb:///{file}")
+    _seed_prices(f"duckdb:///{file}")
     return file
 
 
 @pytest.fixture(scope="session")
 def postgresql_at_head(postgres_server: str) -> str:
-    """Make a PostgreSQL database at head, to be copied, and yield its name."""
+    """Make a PostgreSQL database at head with the packaged prices, to be copied, and return its name."""
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute("CREATE DATABASE head")
     upgrade(postgres_server.replace("/postgres?", "/head?"))
+    _seed_prices(postgres_server.replace("/postgres?", "/head?"))
     return "head"
+
+
+def _seed_prices(url: str) -> None:
+    """Load the price book once, instead of in each test that prices something."""
+    engine = create_database_engine(url)
+    with engine.begin() as connection:
+        seed_price_book(connection, now=NOON)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.pricing.book import seed_price_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,31 +23,6 @@ NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 def real() -> Path:
     """Stores that OpenCode itself has written, each with the provider's ledger."""
     return Path(__file__).parents[1] / "fixtures" / "opencode"
-
-
-@pytest.fixture(scope="session")
-def duckdb_at_head(duckdb_at_head: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The DuckDB file that is copied for each test here has the packaged prices already: seeding them takes as long as an import."""
-    file = tmp_path_factory.mktemp("seeded") / "head.duckdb"
-    shutil.copy(duckdb_at_head, file)
-    _seed(f"duckdb:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
-def postgresql_at_head(postgres_server: str, postgresql_at_head: str) -> str:
-    """The same for the PostgreSQL database."""
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE seeded TEMPLATE {postgresql_at_head}".encode())
-    _seed(postgres_server.replace("/postgres?", "/seeded?"))
-    return "seeded"
-
-
-def _seed(url: str) -> None:
-    engine = create_database_engine(url)
-    with engine.begin() as connection:
-        seed_price_book(connection, now=NOW)
-    engine.dispose()
 
 
 @pytest.fixture

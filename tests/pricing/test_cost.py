@@ -198,7 +198,7 @@ def test_price_calls_user_price_prices_an_unknown_model_from_its_day(session: Se
     assert costs == [None, Decimal("0.0001")]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     calls=st.lists(
         st.lists(st.tuples(BUCKETS, st.lists(st.integers(0, 50_000_000), max_size=4)), min_size=1, max_size=3), min_size=1, max_size=4

@@ -102,7 +102,7 @@ def test_by_session_sorted_by_cost_and_limited(session: Session) -> None:
     assert [(row.session_id, row.cost_usd) for row in rows] == [("ses_1", 50 * TOKEN), ("ses_0", 5 * TOKEN)]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     calls=st.lists(
         st.tuples(
