@@ -206,6 +206,8 @@ class TestProcess:
         database = tmp_path / "monitor.duckdb"
         program = f"""
 import os, signal
+# Whoever runs the tests in the background may have turned the signal off, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from opencode_monitor.ingest import pipeline
 from opencode_monitor.cli.app import main
 pipeline.BATCH_RECORDS = 100
