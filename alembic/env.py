@@ -30,6 +30,10 @@ else:
     engine = create_database_engine(database_url, wait_seconds=wait_seconds)
     try:
         with engine.connect() as connection:
+            if connection.dialect.name == "duckdb" and "memory_limit" not in engine.url.query:
+                # More than a report or an import may take: moving two million parts in one transaction needs between one and two.
+                connection.exec_driver_sql("SET memory_limit = '2GB'")
+                connection.commit()
             context.configure(
                 connection=connection,
                 target_metadata=Base.metadata,
