@@ -57,3 +57,18 @@ def test_restore_without_an_answer_changes_nothing(database: Path, tmp_path: Pat
     add_session(database)
     assert run("--db", database, "db", "restore", tmp_path / "copy.bak").exit_code == 130
     assert run("--db", database, "db", "verify").exit_code == 3
+
+
+def test_upgrade_of_a_database_that_is_behind_makes_a_backup_first(database: Path) -> None:
+    run("--db", database, "db", "downgrade", "call_accounting", "--yes")
+    first = run("--db", database, "db", "upgrade")
+    (backup,) = database.parent.glob("monitor.duckdb.call_accounting.*.bak")
+    assert (first.exit_code, first.stderr) == (0, f"A backup is at {backup}\n")
+    assert run("--db", backup, "db", "current").stdout == "call_accounting\n"
+    assert run("--db", database, "db", "verify").exit_code == 0
+
+
+def test_upgrade_without_backup_makes_none(database: Path) -> None:
+    run("--db", database, "db", "downgrade", "call_accounting", "--yes")
+    assert run("--db", database, "db", "upgrade", "--no-backup").exit_code == 0
+    assert not list(database.parent.glob("*.bak"))

@@ -8,11 +8,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.db.files import back_up, backup_name, database_file, require_free_space, restore, shrink
+from opencode_monitor.db.files import back_up, backup_name, database_file, require_free_space, restore
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError
 
 HEAD = "import_state"
@@ -79,22 +78,6 @@ def test_restore_something_else_leaves_the_database_as_it_was(migrated_duckdb_ur
     with pytest.raises(DatabaseError, match="is not a DuckDB database"):
         restore(migrated_duckdb_url, tmp_path / "other.bak")
     assert projects(migrated_duckdb_url) == ["prj_1"]
-
-
-def test_shrink_gives_the_room_of_a_dropped_table_back(migrated_duckdb_url: str) -> None:
-    file = database_file(migrated_duckdb_url)
-    add_project(migrated_duckdb_url, "prj_1")
-    with duckdb.connect(str(file)) as connection:
-        connection.execute(
-            "CREATE TABLE big AS SELECT md5(CAST(i AS VARCHAR)) AS a, md5(CAST(i + 1 AS VARCHAR)) AS b FROM range(300000) t(i)"
-        )
-        connection.execute("CREATE TABLE behind AS SELECT * FROM big")  # so that the dropped table leaves a hole, not a shorter file
-        connection.execute("CHECKPOINT")
-        connection.execute("DROP TABLE big")
-    before, after = shrink(migrated_duckdb_url)
-    assert after < before * 0.8
-    assert projects(migrated_duckdb_url) == ["prj_1"]
-    assert not list(file.parent.glob("*.new"))
 
 
 def test_require_free_space_small_disk_is_refused_with_both_figures(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option, now
-from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.render import envelope, note, plain
 from opencode_monitor.errors import UsageError
 
 
@@ -18,9 +18,13 @@ def db() -> None:
 
 @db.command()
 @click.argument("revision", default="head")
+@click.option("--no-backup", is_flag=True, help="Do not copy the file first.")
 @click.pass_obj
-def upgrade(state: State, revision: str) -> None:
-    """Bring the database up to REVISION, and price and aggregate what is there."""
+def upgrade(state: State, revision: str, no_backup: bool) -> None:
+    """Bring the database up to REVISION, and price and aggregate what is there.
+
+    A DuckDB file with something to migrate is copied first, to `<file>.<revision>.<time>.bak`.
+    """
     from opencode_monitor.db.migrate import upgrade as run_upgrade  # noqa: PLC0415 - Alembic takes a second
     from opencode_monitor.db.revision import HEAD_REVISION, REVISIONS  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.ingest.settle import backfill  # noqa: PLC0415 - as above
@@ -28,6 +32,8 @@ def upgrade(state: State, revision: str) -> None:
 
     if revision not in {"head", *REVISIONS}:
         raise UsageError(f"no revision {revision!r}. There are: {', '.join(REVISIONS)}, head.")
+    if not no_backup:
+        _back_up_before(state)
     run_upgrade(state.database_url, revision, wait_seconds=state.wait_seconds)
     if revision in {"head", HEAD_REVISION}:
         with state.sessions(read_only=False).begin() as session:
@@ -117,6 +123,23 @@ def restore_(state: State, file: Path, yes: bool) -> None:
         click.confirm(f"Replace {state.database_file} with {file}?", abort=True, err=True)
     revision = restore(state.database_url, file, wait_seconds=state.wait_seconds)
     click.echo(f"The database is at {revision or 'base'}, as {file} has it.")
+
+
+def _back_up_before(state: State) -> None:
+    """Copy a DuckDB file that is behind, after a look at the room that its migration takes."""
+    from opencode_monitor.db.files import back_up, backup_name, require_free_space  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.db.revision import HEAD_REVISION  # noqa: PLC0415 - as above
+
+    file = state.database_file
+    if file is None or not file.exists():
+        return
+    revision = _current(state)
+    if revision in {"base", HEAD_REVISION}:
+        return
+    require_free_space(file)
+    target = backup_name(file, revision, now())
+    back_up(state.database_url, target, wait_seconds=state.wait_seconds)
+    note(f"A backup is at {target}", quiet=state.quiet)
 
 
 def _current(state: State) -> str:

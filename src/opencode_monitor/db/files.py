@@ -1,4 +1,4 @@
-"""Whole DuckDB files: back up, restore, shrink. A file is replaced by renaming, so a crash leaves the old one or the new one."""
+"""Whole DuckDB files: back up and restore. A file is replaced by renaming, so a crash leaves the old one or the new one."""
 
 from __future__ import annotations
 
@@ -111,30 +111,6 @@ def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> s
     return revision
 
 
-def shrink(url: str | sa.URL, *, wait_seconds: float = 30.0) -> tuple[int, int]:
-    """Copy a database into a new file and put that in its place: DuckDB never gives the room of a dropped table back.
-
-    Args:
-        url: The DuckDB database.
-        wait_seconds: How long to wait for the file's lock.
-
-    Returns:
-        The file's size in bytes before and after.
-    """
-    file = database_file(url)
-    before = file.stat().st_size
-
-    def copy(fresh: Path) -> None:
-        with duckdb.connect() as connection:
-            connection.execute(f"ATTACH '{_quoted(file)}' AS old (READ_ONLY)")
-            connection.execute(f"ATTACH '{_quoted(fresh)}' AS new")
-            connection.execute("COPY FROM DATABASE old TO new")
-            connection.execute("CHECKPOINT new")
-
-    _replace(url, file, copy, wait_seconds)
-    return before, file.stat().st_size
-
-
 def require_free_space(file: Path) -> None:
     """Refuse to migrate where the disk would run full on the way.
 
@@ -187,7 +163,3 @@ def _revision_of(file: Path) -> str | None:
             return current_revision(connection)
     finally:
         engine.dispose()
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
