@@ -674,16 +674,21 @@ def test_downgrade_retired_legacy_table_is_not_needed(database: Database) -> Non
     assert database.content("parts") == content
 
 
+def break_revision(repository_copy: Path, url: str, whole: str, broken: str) -> Config:
+    """Change a piece of the revision in a copy of the scripts; return the configuration that runs the copy."""
+    (revision,) = (repository_copy / "alembic/versions").glob("*_denormalize_parts.py")
+    text = revision.read_text()
+    assert whole in text
+    revision.write_text(text.replace(whole, broken))
+    config = Config(repository_copy / "alembic.ini")
+    config.attributes["database_url"] = url
+    return config
+
+
 def test_upgrade_count_mismatch_raises_and_changes_nothing(database: Database, repository_copy: Path) -> None:
     database.load(ROWS)
     content, tables = database.content("parts", "sessions"), database.tables()
-    (revision,) = (repository_copy / "alembic/versions").glob("*_denormalize_parts.py")
-    whole = revision.read_text()
-    broken = whole.replace('"l.part_id, l.git_commit", IN_PATCHES)', '"l.part_id, l.git_commit", "FALSE")')
-    assert broken != whole
-    revision.write_text(broken)
-    config = Config(repository_copy / "alembic.ini")
-    config.attributes["database_url"] = database.url
+    config = break_revision(repository_copy, database.url, '"l.part_id, l.git_commit", IN_PATCHES)', '"l.part_id, l.git_commit", "FALSE")')
 
     with pytest.raises(RuntimeError, match="patches holds 0 rows where parts_legacy has 2; nothing was changed"):
         command.upgrade(config, "head")
@@ -698,13 +703,9 @@ def test_upgrade_count_mismatch_raises_and_changes_nothing(database: Database, r
 def test_upgrade_changed_value_raises_and_changes_nothing(database: Database, repository_copy: Path) -> None:
     database.load(ROWS)
     content = database.content("parts", "sessions")
-    (revision,) = (repository_copy / "alembic/versions").glob("*_denormalize_parts.py")
-    whole = revision.read_text()
-    broken = whole.replace('"l.part_id, l.thinking_tokens", IN_THINKING', '"l.part_id, l.thinking_tokens + 1", IN_THINKING')
-    assert broken != whole
-    revision.write_text(broken)
-    config = Config(repository_copy / "alembic.ini")
-    config.attributes["database_url"] = database.url
+    config = break_revision(
+        repository_copy, database.url, '"l.part_id, l.thinking_tokens", IN_THINKING', '"l.part_id, l.thinking_tokens + 1", IN_THINKING'
+    )
 
     with pytest.raises(RuntimeError, match="would change thinking_tokens of the moved rows; nothing was changed"):
         command.upgrade(config, "head")

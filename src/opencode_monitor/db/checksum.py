@@ -36,10 +36,6 @@ class Checksum:
         names = [name for name in {**self.columns, **other.columns} if self.columns.get(name) != other.columns.get(name)]
         return names if self.rows == other.rows else ["rows", *names]
 
-    def total(self) -> str:
-        """Return one number for all columns, as decimal digits."""
-        return str(sum(int(checksum) for _, checksum in self.columns.values()))
-
     def as_json(self) -> dict[str, object]:
         """Return what `from_json` reads back."""
         return {"rows": self.rows, "columns": {name: list(value) for name, value in self.columns.items()}}
