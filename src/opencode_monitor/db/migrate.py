@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
 
 from opencode_monitor._version import __version__
@@ -57,6 +57,32 @@ def _config(database_url: str, wait_seconds: float) -> Config:
     config.attributes["database_url"] = database_url
     config.attributes["wait_seconds"] = wait_seconds
     return config
+
+
+def drop_columns(table_name: str, *names: str) -> None:
+    """Drop columns of a table that no other table refers to, from a running revision.
+
+    DuckDB drops no column of a table with an index, and not in the transaction that drops the index either: there the table is made anew.
+
+    Args:
+        table_name: The table.
+        names: The columns.
+    """
+    context = op.get_context()
+    if context.connection is None or context.as_sql or context.dialect.name != "duckdb":
+        for name in names:
+            op.drop_column(table_name, name)
+        return
+    quote = context.dialect.identifier_preparer.quote
+    kept = [column["name"] for column in sa.inspect(context.connection).get_columns(table_name) if column["name"] not in names]
+    table = sa.Table(table_name, sa.MetaData(), autoload_with=context.connection, include_columns=kept)
+    columns = ", ".join(quote(name) for name in kept)
+    staged = quote(f"{table_name}_kept")
+    op.execute(f"CREATE TABLE {staged} AS SELECT {columns} FROM {quote(table_name)}")  # noqa: S608 - names of the schema
+    op.drop_table(table_name)
+    table.create(context.connection)
+    op.execute(f"INSERT INTO {quote(table_name)} ({columns}) SELECT {columns} FROM {staged}")  # noqa: S608 - as above
+    op.drop_table(f"{table_name}_kept")
 
 
 class Proof:
