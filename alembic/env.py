@@ -31,8 +31,8 @@ else:
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "duckdb" and "memory_limit" not in engine.url.query:
-                # More than a report or an import may take: moving two million parts in one transaction needs between one and two.
-                connection.exec_driver_sql("SET memory_limit = '2GB'")
+                # More than a report or an import may take: moving two million parts in one transaction failed with one gigabyte.
+                connection.exec_driver_sql("SET memory_limit = '1500MB'")
                 connection.commit()
             context.configure(
                 connection=connection,

@@ -3,7 +3,8 @@
 Each row keeps its place in the core table and fills the table of its own type: a tool call that touched a file also `file_operations`, one
 that failed also `errors`. Values that stand in columns foreign to the row's type, or that a new column cannot hold exactly, go to
 `parts.extra` under "legacy", as text; so does, under "was_null", the name of each column that was NULL where the new schema wants a value.
-A part whose session is missing gets a stub session (title "(recovered: parts without a session)"); no row is dropped.
+A part whose session is missing gets a stub session (title "(recovered: parts without a session)"); no row is dropped. An old table that
+was loaded without its primary key is refused, before anything is touched, if rows have no id or share one.
 
 The old table stays as `parts_legacy`. Everything runs in one transaction. At its end counts are checked, and the old rows are read back
 from the new tables: their checksum, column by column, has to be the one that was taken before, and both go to `migration_audit`. A
@@ -25,7 +26,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context, op
 
-from opencode_monitor.db.migrate import Proof
+from opencode_monitor.db.migrate import MigrationError, Proof
 
 revision = "denormalize_parts"
 down_revision = "migration_audit"
@@ -122,12 +123,11 @@ def _is_duckdb() -> bool:
 
 
 def upgrade() -> None:
+    if not context.is_offline_mode():
+        _refuse_unidentified_rows()
     proof = Proof(op.get_context(), revision, "upgrade", OLD_COLUMNS)
     proof.before("parts")
-    # DuckDB renames a table that has neither an index nor a foreign key; PostgreSQL keeps the constraint's name, which the new table needs.
-    op.rename_table("parts", "parts_legacy")
-    if not _is_duckdb():
-        op.execute("ALTER TABLE parts_legacy RENAME CONSTRAINT pk_parts TO pk_parts_legacy")
+    _set_aside_old_table()
     _create_tables()
     _move_up()
     # At the end: DuckDB builds an index faster over the finished table.
@@ -159,6 +159,46 @@ def downgrade() -> None:
         " AND NOT EXISTS (SELECT 1 FROM session_resource_metrics r WHERE r.session_id = sessions.session_id)"
     )
     proof.after("parts")
+
+
+def _refuse_unidentified_rows() -> None:
+    """Refuse an old table that was loaded without its primary key and has rows that no id tells apart.
+
+    Raises:
+        MigrationError: With their number, and the query that lists them; nothing was touched yet.
+    """
+    unidentified = "SELECT part_id, count(*) AS rows FROM parts GROUP BY part_id HAVING part_id IS NULL OR count(*) > 1"
+    connection = op.get_bind()
+    if sa.inspect(connection).get_pk_constraint("parts")["constrained_columns"]:
+        return
+    rows = connection.scalar(sa.text(f"SELECT coalesce(sum(u.rows), 0) FROM ({unidentified}) u"))
+    if rows:
+        message = (
+            f"{rows} rows of parts share their part_id with another row or have none, and the new tables need one id for each row."
+            f" Nothing was changed. List them with: {unidentified}"
+        )
+        raise MigrationError(message)
+
+
+def _set_aside_old_table() -> None:
+    """Keep the old table as `parts_legacy`; its indexes go, the name of its primary key is free for the new table."""
+    if context.is_offline_mode():
+        op.rename_table("parts", "parts_legacy")
+        if not _is_duckdb():
+            op.execute("ALTER TABLE parts_legacy RENAME CONSTRAINT pk_parts TO pk_parts_legacy")
+        return
+    inspector = sa.inspect(op.get_bind())
+    indexes, key = inspector.get_indexes("parts"), inspector.get_pk_constraint("parts")
+    if _is_duckdb() and (indexes or inspector.get_foreign_keys("parts")):
+        # A table that its owner gave an index or a foreign key: DuckDB cannot rename it and still be queried in this transaction.
+        op.execute("CREATE TABLE parts_legacy AS SELECT * FROM parts")
+        op.drop_table("parts")
+        return
+    for index in indexes:
+        op.drop_index(str(index["name"]), table_name="parts")
+    op.rename_table("parts", "parts_legacy")
+    if not _is_duckdb() and key["name"]:
+        op.execute(f'ALTER TABLE parts_legacy RENAME CONSTRAINT "{key["name"]}" TO pk_parts_legacy')
 
 
 def _create_tables() -> None:
@@ -429,7 +469,7 @@ def _check_counts() -> None:
     """Compare the counts of every table with the old one.
 
     Raises:
-        RuntimeError: A count differs; the transaction rolls back, and the old table stands as it was.
+        MigrationError: A count differs.
     """
     expected = {
         "parts": "TRUE",
@@ -449,4 +489,4 @@ def _check_counts() -> None:
         after = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
         if before != after:
             message = f"{table} holds {after} rows where parts_legacy has {before}; nothing was changed"
-            raise RuntimeError(message)
+            raise MigrationError(message)

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION, REVISIONS
@@ -193,3 +194,22 @@ def test_alembic_upgrade_failing_revision_leaves_the_previous_one(empty_database
     assert tables(url) == {*Base.metadata.tables, "parts_legacy", "alembic_version"}
     assert read(url, "SELECT project_id FROM projects") == ["p"]
     assert {path.name for path in tmp_path.iterdir()} <= {"copy", "monitor.duckdb"}
+
+
+def test_upgrade_refused_rows_are_one_line_on_both_commands(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "migration_audit")
+    run_script(
+        empty_database_url,
+        "CREATE TABLE keyless AS SELECT * FROM parts; DROP TABLE parts; ALTER TABLE keyless RENAME TO parts;"
+        " INSERT INTO parts (part_id) VALUES ('one'), ('one')",
+    )
+
+    plain = alembic(empty_database_url, "upgrade", "head")
+    ours = run("--db", empty_database_url, "db", "upgrade", "--no-backup")
+
+    said = "2 rows of parts share their part_id with another row or have none"
+    assert (plain.returncode, plain.stdout.count("\n")) == (255, 1)
+    assert plain.stdout.startswith(f"FAILED: {said}")
+    assert (ours.exit_code, ours.stdout, ours.stderr.count("\n")) == (1, "", 1)
+    assert ours.stderr.startswith(f"opencode-monitor: error: {said}")
+    assert read(empty_database_url, "SELECT version_num FROM alembic_version") == ["migration_audit"]

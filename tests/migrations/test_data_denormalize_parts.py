@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.db.migrate import downgrade, upgrade
+from opencode_monitor.db.migrate import MigrationError, downgrade, upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
 
 if TYPE_CHECKING:
@@ -690,7 +690,7 @@ def test_upgrade_count_mismatch_raises_and_changes_nothing(database: Database, r
     content, tables = database.content("parts", "sessions"), database.tables()
     config = break_revision(repository_copy, database.url, '"l.part_id, l.git_commit", IN_PATCHES)', '"l.part_id, l.git_commit", "FALSE")')
 
-    with pytest.raises(RuntimeError, match="patches holds 0 rows where parts_legacy has 2; nothing was changed"):
+    with pytest.raises(MigrationError, match="patches holds 0 rows where parts_legacy has 2; nothing was changed"):
         command.upgrade(config, "head")
 
     assert database.read("SELECT version_num FROM alembic_version") == [(BEFORE,)]
@@ -707,10 +707,69 @@ def test_upgrade_changed_value_raises_and_changes_nothing(database: Database, re
         repository_copy, database.url, '"l.part_id, l.thinking_tokens", IN_THINKING', '"l.part_id, l.thinking_tokens + 1", IN_THINKING'
     )
 
-    with pytest.raises(RuntimeError, match="would change thinking_tokens of the moved rows; nothing was changed"):
+    with pytest.raises(MigrationError, match="would change thinking_tokens of the moved rows; nothing was changed"):
         command.upgrade(config, "head")
 
     assert database.read("SELECT version_num FROM alembic_version") == [(BEFORE,)]
+    assert database.content("parts", "sessions") == content
+
+
+def load_without_key(database: Database, rows: list[dict[str, Any]]) -> None:
+    """Load the old table as a tool might that made it without its primary key."""
+    database.load(rows)
+    database.run("CREATE TABLE keyless AS SELECT * FROM parts")
+    database.run("DROP TABLE parts")
+    database.run("ALTER TABLE keyless RENAME TO parts")
+
+
+def test_upgrade_rows_without_an_id_of_their_own_are_refused_untouched(database: Database) -> None:
+    load_without_key(database, [row("one", "text", content="x"), row("two", "text")])
+    database.run("INSERT INTO parts (part_id, content) VALUES ('one', 'y'), ('one', 'z'), (NULL, 'n')")
+    content, tables = database.content("sessions"), database.tables()
+
+    with pytest.raises(MigrationError) as refused:
+        database.upgrade()
+
+    message = str(refused.value)
+    assert message.startswith("4 rows of parts share their part_id with another row or have none")
+    query = message.partition("List them with: ")[2]
+    assert sorted(database.read(query), key=str) == [("one", 3), (None, 1)]
+    assert database.read("SELECT version_num FROM alembic_version") == [(BEFORE,)]
+    assert (database.content("sessions"), database.tables()) == (content, tables)
+
+
+def test_upgrade_table_without_its_key_moves_and_comes_back(database: Database) -> None:
+    load_without_key(database, ROWS)
+    content = database.content("parts", "sessions")
+
+    database.upgrade()
+    upgraded = database.read("SELECT count(*) FROM parts")
+    database.downgrade()
+
+    assert upgraded == [(len(ROWS),)]
+    assert database.content("parts", "sessions") == content
+
+
+def test_upgrade_table_with_indexes_and_a_foreign_key_moves_and_comes_back(database: Database) -> None:
+    database.load([values for values in ROWS if values["session_id"] == "ses_a"])
+    database.run("CREATE TABLE owned AS SELECT * FROM parts")
+    database.run("DROP TABLE parts")
+    columns = database.read(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'owned' ORDER BY ordinal_position"
+    )
+    typed = ", ".join(f"{name} {data_type}" for name, data_type in columns)
+    database.run(f"CREATE TABLE parts ({typed}, PRIMARY KEY (part_id), FOREIGN KEY (session_id) REFERENCES sessions (session_id))")
+    database.run("INSERT INTO parts SELECT * FROM owned")
+    database.run("DROP TABLE owned")
+    database.run("CREATE INDEX by_session ON parts (session_id)")
+    database.run("CREATE INDEX by_type ON parts (part_type)")
+    content = database.content("parts", "sessions")
+
+    database.upgrade()
+    legacy = database.read("SELECT count(*) FROM parts_legacy")
+    database.downgrade()
+
+    assert legacy == [(len(content["parts"]),)]
     assert database.content("parts", "sessions") == content
 
 

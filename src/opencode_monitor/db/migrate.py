@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
+from alembic.util import CommandError
 
 from opencode_monitor._version import __version__
 from opencode_monitor.db.checksum import Checksum, checksum
+from opencode_monitor.errors import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alembic.runtime.migration import MigrationContext
+
+
+class MigrationError(DatabaseError, CommandError):
+    """A revision refuses the data, or its proof does not hold; the transaction rolls back, and the database is as it was.
+
+    Alembic's own command prints its kind of error in one line, and this program does the same with its own: it is both.
+    """
+
+    code = "migration_refused"
 
 
 def script_location() -> Path:
@@ -114,13 +125,13 @@ class Proof:
         """Take the checksum of the same rows where they are now.
 
         Raises:
-            RuntimeError: They are not the same; the transaction rolls back.
+            MigrationError: They are not the same.
         """
         if self._context.as_sql or self._before is None:
             return
         different = self._before.differences(self._record("after", relation))
         if different:
-            raise RuntimeError(f"{self._revision} would change {', '.join(different)} of the moved rows; nothing was changed")
+            raise MigrationError(f"{self._revision} would change {', '.join(different)} of the moved rows; nothing was changed")
 
     def _record(self, phase: str, relation: str) -> Checksum:
         connection = self._context.connection
