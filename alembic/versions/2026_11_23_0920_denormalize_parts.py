@@ -23,10 +23,16 @@ Created: 2026-11-23 09:20 UTC
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 from alembic import context, op
 
 from opencode_monitor.db.migrate import MigrationError, Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 revision = "denormalize_parts"
 down_revision = "migration_audit"
@@ -82,9 +88,20 @@ OWNED_WHEN = {
     "tokens_cache_write": IN_STEP_EVENTS,
     "cost_usd": f"{IN_STEP_EVENTS} AND {COST_IS_EXACT}",
 }
+# As the old table has them.
+COLUMN_ORDER = (
+    *("part_id", "session_id", "part_type", "content", "tool_name", "tool_args", "tool_result", "execution_time_ms", "file_path"),
+    *("file_operation", "git_branch", "git_commit", "git_diff", "error_data", "error_category", "thinking_tokens", "message_id"),
+    *("created_at", "ended_at", "call_id", "tool_status", "child_session_id", "error_message", "tokens_input", "tokens_output"),
+    *("tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost_usd", "part_cost_usd"),
+)
+# As a proof reads them, six at a time: neighbours stand in the same new table.
 OLD_COLUMNS = (
-    *("part_id", "session_id", "part_type", "content", "message_id", "created_at", "ended_at", "part_cost_usd"),
-    *OWNED_WHEN,
+    *("part_id", "session_id", "part_type", "message_id", "created_at", "ended_at"),
+    *("tool_name", "tool_args", "tool_result", "execution_time_ms", "call_id", "tool_status"),
+    *("child_session_id", "part_cost_usd", "content", "thinking_tokens", "error_category", "error_message"),
+    *("error_data", "file_path", "file_operation", "git_branch", "git_commit", "git_diff"),
+    *("tokens_input", "tokens_output", "tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost_usd"),
 )
 # Column of the old table -> when its NULL becomes a stand-in, and where that stands: one that was written over since is NULL no more.
 WAS_NULL = {
@@ -136,13 +153,13 @@ def upgrade() -> None:
         op.create_index(name, table, [column], postgresql_using="hash" if column in ANY_LENGTH else None)
     if not context.is_offline_mode():
         _check_counts()
-    proof.after(f"({_old_rows()})")
+    proof.after(_old_rows)
 
 
 def downgrade() -> None:
     proof = Proof(op.get_context(), revision, "downgrade", OLD_COLUMNS)
-    proof.before(f"({_old_rows()})")
-    op.execute(f"CREATE TABLE parts_rebuilt AS {_old_rows()}")
+    proof.before(_old_rows)
+    op.execute(f"CREATE TABLE parts_rebuilt AS SELECT * FROM {_old_rows(COLUMN_ORDER)} AS rebuilt")
     for table in CHILDREN:
         op.drop_table(table)
     op.drop_table("parts")
@@ -391,8 +408,8 @@ def _extra_json() -> str:
     return f"CASE WHEN {anything} THEN {document} END"
 
 
-def _old_rows() -> str:
-    """SQL for the old table's rows, read from the new tables."""
+def _old_rows(names: Sequence[str]) -> str:
+    """SQL for some columns of the old table's rows, read from the new tables; only those that hold one of the columns are joined."""
 
     def legacy(column: str) -> str:
         return f"json_extract_string(p.extra, '$.legacy.{column}')" if _is_duckdb() else f"p.extra #>> '{{legacy,{column}}}'"
@@ -405,54 +422,55 @@ def _old_rows() -> str:
         if column in WAS_NULL:
             _, stand_in = WAS_NULL[column]
             kept = f"CASE WHEN {stand_in} AND position('{column}' IN {legacy('was_null')}) > 0 THEN NULL ELSE {kept} END"
-        return f"{kept} AS {column}"
+        return kept
 
     # The text kept beside a rounded cost counts as long as the cost is the one that it was rounded to.
     exact_cost = f"CAST({legacy('cost_usd')} AS DOUBLE PRECISION)"
     cost = f"""coalesce(CASE WHEN s.reported_cost_usd IS NOT DISTINCT FROM {MONEY.format(value=exact_cost)} OR s.part_id IS NULL
-                             THEN {exact_cost} END, CAST(CAST(s.reported_cost_usd AS TEXT) AS DOUBLE PRECISION)) AS cost_usd"""
-    columns = ",\n".join(
-        (
-            "p.part_id",
-            nullable("session_id", "p.session_id"),
-            nullable("part_type", "p.part_type"),
-            "coalesce(p.content, x.content) AS content",
-            value("tool_name", "TEXT", "t.tool_name"),
-            value("tool_args", "JSON", "t.tool_args"),
-            value("tool_result", "TEXT", "t.tool_result"),
-            value("execution_time_ms", "DOUBLE PRECISION", "t.execution_time_ms"),
-            value("file_path", "TEXT", "f.file_path", "a.file_name"),
-            value("file_operation", "TEXT", "f.operation"),
-            value("git_branch", "TEXT", "f.git_branch"),
-            value("git_commit", "TEXT", "f.git_commit", "c.git_commit"),
-            value("git_diff", "TEXT", "f.git_diff"),
-            value("error_data", "JSON", "e.error_data"),
-            value("error_category", "TEXT", "e.error_category"),
-            value("thinking_tokens", "INTEGER", "b.thinking_tokens"),
-            "p.message_id",
-            "p.created_at",
-            "p.ended_at",
-            value("call_id", "TEXT", "t.call_id"),
-            value("tool_status", "TEXT", "t.status"),
-            value("child_session_id", "TEXT", "t.child_session_id"),
-            value("error_message", "TEXT", "e.error_message"),
-            value("tokens_input", "BIGINT", "s.input_tokens"),
-            value("tokens_output", "BIGINT", "s.output_tokens"),
-            value("tokens_reasoning", "BIGINT", "s.reasoning_tokens"),
-            value("tokens_cache_read", "BIGINT", "s.cache_read_tokens"),
-            value("tokens_cache_write", "BIGINT", "s.cache_write_tokens"),
-            cost,
-            "p.part_cost_usd",
-        )
-    )
+                             THEN {exact_cost} END, CAST(CAST(s.reported_cost_usd AS TEXT) AS DOUBLE PRECISION))"""
+    expressions = {
+        "part_id": "p.part_id",
+        "session_id": nullable("session_id", "p.session_id"),
+        "part_type": nullable("part_type", "p.part_type"),
+        "content": "coalesce(p.content, x.content)",
+        "tool_name": value("tool_name", "TEXT", "t.tool_name"),
+        "tool_args": value("tool_args", "JSON", "t.tool_args"),
+        "tool_result": value("tool_result", "TEXT", "t.tool_result"),
+        "execution_time_ms": value("execution_time_ms", "DOUBLE PRECISION", "t.execution_time_ms"),
+        "file_path": value("file_path", "TEXT", "f.file_path", "a.file_name"),
+        "file_operation": value("file_operation", "TEXT", "f.operation"),
+        "git_branch": value("git_branch", "TEXT", "f.git_branch"),
+        "git_commit": value("git_commit", "TEXT", "f.git_commit", "c.git_commit"),
+        "git_diff": value("git_diff", "TEXT", "f.git_diff"),
+        "error_data": value("error_data", "JSON", "e.error_data"),
+        "error_category": value("error_category", "TEXT", "e.error_category"),
+        "thinking_tokens": value("thinking_tokens", "INTEGER", "b.thinking_tokens"),
+        "message_id": "p.message_id",
+        "created_at": "p.created_at",
+        "ended_at": "p.ended_at",
+        "call_id": value("call_id", "TEXT", "t.call_id"),
+        "tool_status": value("tool_status", "TEXT", "t.status"),
+        "child_session_id": value("child_session_id", "TEXT", "t.child_session_id"),
+        "error_message": value("error_message", "TEXT", "e.error_message"),
+        "tokens_input": value("tokens_input", "BIGINT", "s.input_tokens"),
+        "tokens_output": value("tokens_output", "BIGINT", "s.output_tokens"),
+        "tokens_reasoning": value("tokens_reasoning", "BIGINT", "s.reasoning_tokens"),
+        "tokens_cache_read": value("tokens_cache_read", "BIGINT", "s.cache_read_tokens"),
+        "tokens_cache_write": value("tokens_cache_write", "BIGINT", "s.cache_write_tokens"),
+        "cost_usd": cost,
+        "part_cost_usd": "p.part_cost_usd",
+    }
+    selected = ",\n".join(f"{expressions[name]} AS {name}" for name in dict.fromkeys(names))
 
     def first(table: str, key: str, alias: str) -> str:
         """SQL that joins a part's row of a table; of several, as files may be, the first: the old table has room for one."""
+        if not re.search(rf"\b{alias}\.", selected):
+            return ""
         earlier = f"SELECT 1 FROM {table} q WHERE q.part_id = r.part_id AND q.{key} < r.{key}"
         return f"LEFT JOIN (SELECT * FROM {table} r WHERE NOT EXISTS ({earlier})) {alias} ON {alias}.part_id = p.part_id"
 
-    return f"""
-        SELECT {columns}
+    return f"""(
+        SELECT {selected}
         FROM parts p
         {first("tool_calls", "tool_call_id", "t")}
         {first("file_operations", "file_op_id", "f")}
@@ -462,7 +480,7 @@ def _old_rows() -> str:
         {first("step_events", "step_id", "s")}
         {first("patches", "patch_id", "c")}
         {first("attachments", "attachment_id", "a")}
-    """
+    )"""
 
 
 def _check_counts() -> None:

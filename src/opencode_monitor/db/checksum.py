@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # A statement over all columns of a join of ten tables holds their texts at once: a gigabyte did not do for two million rows.
 _COLUMNS_AT_ONCE = 6
@@ -46,12 +46,15 @@ class Checksum:
         return cls(int(document["rows"]), {name: (int(count), str(digits)) for name, (count, digits) in document["columns"].items()})
 
 
-def checksum(connection: sa.Connection, relation: str, key: Sequence[str], columns: Sequence[str]) -> Checksum:
+def checksum(
+    connection: sa.Connection, relation: str | Callable[[Sequence[str]], str], key: Sequence[str], columns: Sequence[str]
+) -> Checksum:
     """Compute the checksum of a relation.
 
     Args:
         connection: Any connection to the database.
-        relation: A table's name, or a parenthesised SELECT.
+        relation: A table's name, a parenthesised SELECT, or what makes one for the columns that it is given: a view over many tables
+            then reads only those that it needs.
         key: The columns that identify a row.
         columns: The columns to cover; JSON counts by its text, other values by the text that a cast makes of them.
 
@@ -70,7 +73,8 @@ def checksum(connection: sa.Connection, relation: str, key: Sequence[str], colum
             digits = f"substr(md5(concat({row}, chr(31), CAST({quote(name)} AS TEXT))), 1, {_HEX_DIGITS})"
             number = f"CAST('0x' || {digits} AS BIGINT)" if is_duckdb else f"CAST(CAST('x' || {digits} AS bit(60)) AS BIGINT)"
             terms += [f"count({quote(name)})", f"sum(CASE WHEN {quote(name)} IS NOT NULL THEN {number} END)"]
-        rows, *values = connection.execute(sa.text(f"SELECT {', '.join(terms)} FROM {relation} AS checked")).one()  # noqa: S608 - the caller's own names
+        source = relation if isinstance(relation, str) else relation([*key, *group])
+        rows, *values = connection.execute(sa.text(f"SELECT {', '.join(terms)} FROM {source} AS checked")).one()  # noqa: S608 - the caller's own names
         counts = iter(values)
         found |= {name: (int(next(counts)), str(int(next(counts) or 0))) for name in group}
     return Checksum(int(rows), found)

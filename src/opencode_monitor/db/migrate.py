@@ -18,9 +18,11 @@ from opencode_monitor.db.checksum import Checksum, checksum
 from opencode_monitor.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alembic.runtime.migration import MigrationContext
+
+    Relation = str | Callable[[Sequence[str]], str]
 
 
 class MigrationError(DatabaseError, CommandError):
@@ -116,13 +118,20 @@ class Proof:
         self._started = time.monotonic()
         self._before: Checksum | None = None
 
-    def before(self, relation: str) -> None:
-        """Take the checksum of the rows where they are before the move."""
+    def before(self, relation: Relation) -> None:
+        """Take the checksum of the rows where they are before the move.
+
+        Args:
+            relation: See `checksum`.
+        """
         if not self._context.as_sql:
             self._before = self._record("before", relation)
 
-    def after(self, relation: str) -> None:
+    def after(self, relation: Relation) -> None:
         """Take the checksum of the same rows where they are now.
+
+        Args:
+            relation: See `checksum`.
 
         Raises:
             MigrationError: They are not the same.
@@ -133,7 +142,7 @@ class Proof:
         if different:
             raise MigrationError(f"{self._revision} would change {', '.join(different)} of the moved rows; nothing was changed")
 
-    def _record(self, phase: str, relation: str) -> Checksum:
+    def _record(self, phase: str, relation: Relation) -> Checksum:
         connection = self._context.connection
         if connection is None:
             raise RuntimeError("a migration that runs has a connection")
