@@ -80,7 +80,7 @@ class TestSet:
 
         run(*arguments)
         kept = totals(made)["cost_usd"]
-        repriced = run(*arguments, "--reprice")
+        repriced = run("--db", made, "pricing", "reprice", "--yes")
 
         assert (before, kept) == ("0.004005", "0.004005")
         assert repriced.exit_code == 0
