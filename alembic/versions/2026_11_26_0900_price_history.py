@@ -18,14 +18,33 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from opencode_monitor.db.migrate import drop_columns
-
 revision = "price_history"
 down_revision = "import_state"
 branch_labels = None
 depends_on = None
 
 USD = sa.Numeric(38, 12)
+PRICE_PERIODS = (
+    sa.Column("price_id", sa.Text(), nullable=False),
+    sa.Column("vendor", sa.Text(), nullable=False),
+    sa.Column("model", sa.Text(), nullable=False),
+    sa.Column("mode", sa.Text(), nullable=False),
+    sa.Column("min_context_tokens", sa.BigInteger(), nullable=False),
+    sa.Column("effective_from", sa.TIMESTAMP(), nullable=False),
+    sa.Column("effective_to", sa.TIMESTAMP()),
+    sa.Column("daily_from_minute", sa.Integer()),
+    sa.Column("daily_to_minute", sa.Integer()),
+    sa.Column("input_usd_per_mtok", USD),
+    sa.Column("output_usd_per_mtok", USD),
+    sa.Column("reasoning_usd_per_mtok", USD),
+    sa.Column("cache_read_usd_per_mtok", USD),
+    sa.Column("cache_write_5m_usd_per_mtok", USD),
+    sa.Column("cache_write_1h_usd_per_mtok", USD),
+    sa.Column("source", sa.Text(), nullable=False),
+    sa.Column("source_version", sa.Text()),
+    sa.Column("status", sa.Text(), nullable=False),
+    sa.Column("precedence", sa.Integer(), nullable=False),
+)
 
 
 def upgrade() -> None:
@@ -69,5 +88,17 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("price_changes", "price_runs", "price_sources"):
         op.drop_table(table)
-    drop_columns("model_aliases", "mode")
-    drop_columns("price_periods", "recorded_at")
+    op.drop_column("model_aliases", "mode")
+    # DuckDB drops no column of an indexed table, nor of one whose index falls in the same transaction, so the table is made anew. In
+    # plain statements, which the printed script has as well.
+    columns = ", ".join(column.name for column in PRICE_PERIODS)
+    op.execute(f"CREATE TABLE price_periods_kept AS SELECT {columns} FROM price_periods")
+    op.drop_table("price_periods")
+    op.create_table(
+        "price_periods",
+        *(sa.Column(column.name, column.type, nullable=column.nullable) for column in PRICE_PERIODS),
+        sa.PrimaryKeyConstraint("price_id", name="pk_price_periods"),
+    )
+    op.create_index("ix_price_periods__vendor_model", "price_periods", ["vendor", "model"])
+    op.execute(f"INSERT INTO price_periods ({columns}) SELECT {columns} FROM price_periods_kept")
+    op.drop_table("price_periods_kept")
