@@ -244,14 +244,18 @@ class TestFindConflicts:
             (
                 stated(1, source="user", since=NOON, until=NOON + 2 * DAY),
                 stated(2, source="user", since=NOON + DAY),
-                ("the price from 2026-05-05 12:00 UTC on overlaps with yours from 2026-05-04 12:00 UTC on, as the one from"
-                " 2026-05-04 12:00 UTC on holds until 2026-05-06 12:00 UTC"),
+                (
+                    "the price from 2026-05-05 12:00 UTC on overlaps with yours from 2026-05-04 12:00 UTC on, as the one from"
+                    " 2026-05-04 12:00 UTC on holds until 2026-05-06 12:00 UTC"
+                ),
             ),
             (
                 stated(1, source="user", since=NOON + DAY),
                 stated(2, source="user", since=NOON, until=NOON + 2 * DAY),
-                ("the price from 2026-05-04 12:00 UTC on overlaps with yours from 2026-05-05 12:00 UTC on, as the one from"
-                " 2026-05-04 12:00 UTC on holds until 2026-05-06 12:00 UTC"),
+                (
+                    "the price from 2026-05-04 12:00 UTC on overlaps with yours from 2026-05-05 12:00 UTC on, as the one from"
+                    " 2026-05-04 12:00 UTC on holds until 2026-05-06 12:00 UTC"
+                ),
             ),
         ],
     )
