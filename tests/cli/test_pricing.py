@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import stores
 from commands import run
@@ -80,7 +84,7 @@ class TestSet:
 
         run(*arguments)
         kept = totals(made)["cost_usd"]
-        repriced = run(*arguments, "--reprice")
+        repriced = run("--db", made, "pricing", "reprice", "--yes")
 
         assert (before, kept) == ("0.004005", "0.004005")
         assert repriced.exit_code == 0
@@ -115,6 +119,7 @@ class TestSet:
             ("a/b", "NaN", ""),
             ("a/b", "1e400", ""),
             ("a/b", "100000", ""),
+            ("/b", "1", "'/b' has no vendor."),
         ],
     )
     def test_set_impossible_price_is_one_line_and_changes_nothing(self, database: Path, model: str, price: str, message: str) -> None:
@@ -124,6 +129,57 @@ class TestSet:
         assert outcome.stderr.startswith(f"opencode-monitor: error: {message}")
         assert outcome.stderr.count("\n") == 1
         assert run("--db", database, "pricing", "show", "a/b", "--json").json["rows"] == []
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--mode", "turbo"), "a/b: there is no mode 'turbo'. Use one of standard, batch, priority, flex, fast"),
+            (("--context-over", "-1"), "a/b: a tier cannot start at -1 tokens"),
+            (("--cache-write-1h", "-0.5"), "a/b: the one-hour cache write price -0.5 is negative"),
+            (("--from", "2026-09-03", "--to", "2026-09-02"), "a/b: the price would end at 2026-09-03T00:00:00+00:00, before it begins"),
+        ],
+    )
+    def test_set_impossible_option_is_one_line(self, database: Path, options: tuple[str, ...], message: str) -> None:
+        outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1", "--output", "1", *options)
+
+        assert (outcome.exit_code, outcome.stderr) == (1, f"opencode-monitor: error: {message}\n")
+
+    def test_set_unknown_bucket_is_one_line(self, database: Path) -> None:
+        outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1", "--output", "1", "--audio", "1")
+
+        assert (outcome.exit_code, outcome.stderr) == (2, "opencode-monitor: error: No such option '--audio'.\n")
+
+    def test_set_prices_that_contradict_are_refused_until_replaced(self, database: Path) -> None:
+        def set_(price: str, *options: str) -> Any:
+            return run("--db", database, "pricing", "set", "a/b", "--input", price, "--output", "1", *options)
+
+        first = set_("1", "--from", "2026-09-01", "--to", "2026-09-30")
+        same_start = set_("2", "--from", "2026-09-01", "--to", "2026-09-30")
+        inside = set_("2", "--from", "2026-09-15")
+        after = set_("3", "--from", "2026-10-01")
+        replaced = set_("4", "--from", "2026-09-01", "--to", "2026-09-30", "--replace")
+        rows = run("--db", database, "pricing", "show", "a/b", "--json").json["rows"]
+
+        assert [outcome.exit_code for outcome in (first, same_start, inside, after, replaced)] == [0, 1, 1, 0, 0]
+        assert same_start.stderr == (
+            "opencode-monitor: error: a/b: you have a price from 2026-09-01 00:00 UTC on already."
+            " Put this one in its place with --replace.\n"
+        )
+        assert "overlaps with yours from 2026-09-01 00:00 UTC on" in inside.stderr
+        assert [(row["price_id"], row["input_usd_per_mtok"], row["is_replaced"]) for row in rows] == [
+            ("a/b|standard|0|2026-09-01|user", "1", True),
+            ("a/b|standard|0|2026-09-01|user#02", "4", False),
+            ("a/b|standard|0|2026-10-01|user", "3", False),
+        ]
+
+    @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.sampled_from(["Pacific/Kiritimati", "America/St_Johns", "Asia/Kathmandu", "Pacific/Niue", "UTC"]))
+    def test_set_from_a_day_is_midnight_in_the_users_zone(self, database: Path, zone: str) -> None:
+        run("--db", database, "--tz", zone, "pricing", "set", "a/b", "--input", "1", "--output", "1", "--from", "2026-09-02", "--replace")
+
+        rows = run("--db", database, "pricing", "show", "a/b", "--json").json["rows"]
+        midnight = datetime(2026, 9, 2, tzinfo=ZoneInfo(zone))
+        assert midnight in {datetime.fromisoformat(row["effective_from"]) for row in rows}
 
     def test_set_without_a_price_is_a_usage_error(self, database: Path) -> None:
         outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1")
@@ -144,6 +200,19 @@ class TestShow:
         assert [row["effective_from"] for row in rows] == sorted(row["effective_from"] for row in rows)
         assert table.exit_code == 0
         assert "2026-09-01" in table.stdout.splitlines()[-1]
+
+    def test_show_at_a_time_is_what_prices_a_call_then(self, sample_database: Path) -> None:
+        def at(day: str) -> list[tuple[int, str]]:
+            outcome = run("--db", sample_database, "pricing", "show", "anthropic/claude-opus-4-6", "--at", day, "--json")
+            return [(row["min_context_tokens"], row["input_usd_per_mtok"]) for row in outcome.json["rows"] if row["prices_calls"]]
+
+        assert at("2026-03-12") == [(0, "5"), (200_000, "10")]
+        assert at("2026-03-13") == [(0, "5")]
+
+    def test_show_names_the_entry_that_a_rule_found(self, sample_database: Path) -> None:
+        outcome = run("--db", sample_database, "pricing", "show", "anthropic/claude-sonnet-4-5-20250929")
+
+        assert outcome.stdout.splitlines()[-1] == "As anthropic/claude-sonnet-4-5."
 
     def test_show_unknown_model_says_how_to_set_it(self, sample_database: Path) -> None:
         outcome = run("--db", sample_database, "pricing", "show", "a/\x1b[31mb")

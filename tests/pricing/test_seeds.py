@@ -60,7 +60,7 @@ def usd(cell: PriceCell, tokens: TokenBuckets) -> Decimal:
 
 def cost(vendor: str, model: str, tokens: TokenBuckets, at: datetime = NOW) -> Decimal | None:
     entry = resolve_model(vendor, model)
-    cell = find_cell(price_cells(book()[entry]), at, tokens.context_tokens) if entry else None
+    cell = find_cell(price_cells(book()[entry[:2]], mode=entry.mode), at, tokens.context_tokens) if entry else None
     return usd(cell, tokens) if cell else None
 
 
@@ -171,10 +171,13 @@ class TestResolveModel:
         ],
     )
     def test_resolve_model_names_of_opencode_find_their_entry(self, vendor: str, model: str, entry: tuple[str, str] | None) -> None:
-        assert resolve_model(vendor, model) == entry
+        found = resolve_model(vendor, model)
+
+        assert (found and found[:2]) == entry
+        assert found is None or found.mode == "standard"
 
     def test_resolve_model_every_entry_finds_itself(self) -> None:
-        assert [entry for entry in book() if resolve_model(*entry) != entry] == []
+        assert [entry for entry in book() if resolve_model(*entry) != (*entry, "standard")] == []
 
 
 class TestSeedPeriods:

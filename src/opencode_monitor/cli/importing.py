@@ -98,6 +98,7 @@ def run_import(state: State, locations: list[SourceLocation], *, full: bool = Fa
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 
     from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
+    from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
     bar = Progress(
         TextColumn("Importing"),
@@ -115,6 +116,7 @@ def run_import(state: State, locations: list[SourceLocation], *, full: bool = Fa
             locations,
             full=full,
             since=since,  # type: ignore[arg-type] # a datetime or None
+            models_cache=find_cache(os.environ),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 

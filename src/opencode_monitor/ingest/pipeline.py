@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -37,9 +37,12 @@ from opencode_monitor.models import (
     Session,
     StepEvent,
 )
-from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.records import SessionStamp, Source, SourceIssue
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BATCH_RECORDS = 8_000
 """About how many messages and parts one transaction writes: enough to keep DuckDB's inserts wide, few enough to stay below 1 GB."""
@@ -93,6 +96,7 @@ def import_sources(
     full: bool = False,
     since: datetime | None = None,
     now: datetime | None = None,
+    models_cache: Path | None = None,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Import what is new or changed.
@@ -103,6 +107,7 @@ def import_sources(
         full: Read unchanged sessions too.
         since: Leave out sessions that did not change after this.
         now: The time of the import.
+        models_cache: OpenCode's own price list, if there is one.
         progress: Told after each batch.
 
     Returns:
@@ -117,6 +122,8 @@ def import_sources(
         opened, failures = _open_all(locations, stack)
         with connection.begin():
             seed_price_book(connection, now=now)
+            if models_cache is not None:
+                _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
                 _note_source(connection, location, now=now)
                 issue = SourceIssue(_readable(location.path), _readable(error))
@@ -144,6 +151,13 @@ def import_sources(
         with connection.begin():
             backfill(connection, now=now)
     return summary
+
+
+def _read_models_cache(connection: sa.Connection, path: Path, *, now: datetime, summary: ImportSummary) -> None:
+    reading = read_opencode_cache(connection, path, now=now)
+    if reading is not None:
+        issues = [SourceIssue(_readable(record), reason, loaded=True) for record, reason in reading.problems]
+        _replace_issues(connection, "models.json", {None: issues}, now, summary)
 
 
 @contextmanager

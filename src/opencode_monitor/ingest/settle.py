@@ -1,4 +1,4 @@
-"""What follows every change of rows: recognise copies, price, aggregate. The same code serves a batch, a backfill and a re-pricing."""
+"""What follows every change of rows: recognise copies, price, aggregate. The same code serves a batch and a backfill."""
 
 from __future__ import annotations
 
@@ -50,15 +50,3 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
     settle_sessions(connection, open_sessions, now=now)
-
-
-def reprice(connection: sa.Connection, *, now: datetime) -> None:
-    """Price every call anew, each by the row of the book that holds at its own time, and aggregate.
-
-    Args:
-        connection: In a transaction of the caller's.
-        now: What `updated_at` of the aggregates says.
-    """
-    resolve_aliases(connection)
-    price_calls(connection, again=True)
-    aggregate_sessions(connection, None, now=now)

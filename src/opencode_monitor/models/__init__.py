@@ -18,7 +18,7 @@ from opencode_monitor.models.parts import (
     ThinkingBlock,
     ToolCall,
 )
-from opencode_monitor.models.pricing import ModelAlias, ModelPricing, PricePeriodRow
+from opencode_monitor.models.pricing import ModelAlias, ModelPricing, PriceChange, PricePeriodRow, PriceRun, PriceSource
 from opencode_monitor.models.usage import CostBasis, Message, Model, Project, Session
 
 __all__ = [
@@ -40,7 +40,10 @@ __all__ = [
     "Part",
     "PartSubtype",
     "Patch",
+    "PriceChange",
     "PricePeriodRow",
+    "PriceRun",
+    "PriceSource",
     "Project",
     "Session",
     "SessionResourceMetrics",

@@ -27,7 +27,11 @@ class PricePeriodRow(Base):
     """One row of the price book: what a vendor's model cost in one mode and context tier from a date on; USD per million tokens.
 
     A NULL price is an unknown one. Of several rows that hold at once the highest precedence wins. Rows are added, never changed in what
-    they charge.
+    they charge: another price for the same place is a new row, and a call keeps the row that priced it.
+
+    Attributes:
+        status: confirmed, assumed, or provisional (announced, prices nothing); all that ever changes.
+        recorded_at: When the row came into the book; NULL for rows from before that was kept.
     """
 
     __tablename__ = "price_periods"
@@ -51,6 +55,7 @@ class PricePeriodRow(Base):
     source_version: Mapped[str | None]
     status: Mapped[str]
     precedence: Mapped[int] = mapped_column(Integer)
+    recorded_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_price_periods__vendor_model", "vendor", "model"),)
 
@@ -61,6 +66,7 @@ class ModelAlias(Base):
     Attributes:
         model_id: "vendor/model" as OpenCode writes it.
         source: user, or rule (found by a declared rule of the catalog).
+        mode: The processing mode whose rows price it; NULL for standard.
     """
 
     __tablename__ = "model_aliases"
@@ -69,3 +75,64 @@ class ModelAlias(Base):
     price_vendor: Mapped[str]
     price_model: Mapped[str]
     source: Mapped[str]
+    mode: Mapped[str | None]
+
+
+class PriceSource(Base):
+    """Which edition of a source of prices the book has read last.
+
+    Attributes:
+        source: As in `price_periods`.
+        version: The package's version, or the file's time.
+        signature: The content's checksum, where the source is a file.
+        stated_at: When the source was written, where that is known.
+        read_at: When it was read.
+    """
+
+    __tablename__ = "price_sources"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str]
+    signature: Mapped[str | None]
+    stated_at: Mapped[datetime | None]
+    read_at: Mapped[datetime]
+
+
+class PriceRun(Base):
+    """One time that priced calls were priced anew because somebody asked for it.
+
+    Attributes:
+        run_id: The time of the run, UTC.
+        reason: Why, in the words of who asked.
+        scope: The calls looked at: the model pattern and the range of time.
+        calls: How many calls changed.
+        old_cost_usd: What they cost together before; calls without a price left out.
+        new_cost_usd: What they cost together after.
+        undone_at: When the old prices were put back; NULL while the run stands.
+    """
+
+    __tablename__ = "price_runs"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    reason: Mapped[str]
+    scope: Mapped[str]
+    calls: Mapped[int]
+    old_cost_usd: Mapped[Decimal]
+    new_cost_usd: Mapped[Decimal]
+    undone_at: Mapped[datetime | None]
+
+
+class PriceChange(Base):
+    """What one run did to one call: enough to put it back."""
+
+    __tablename__ = "price_changes"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    step_id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str]
+    model_id: Mapped[str | None]
+    old_price_id: Mapped[str | None]
+    new_price_id: Mapped[str | None]
+    old_cost_usd: Mapped[Decimal | None]
+    new_cost_usd: Mapped[Decimal | None]

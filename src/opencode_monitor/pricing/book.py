@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -11,92 +10,331 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import upsert
-from opencode_monitor.models import Message, Model, ModelAlias, ModelPricing, PricePeriodRow, StepEvent
-from opencode_monitor.pricing.catalog import PriceCell, PricePeriod, price_cells
-from opencode_monitor.pricing.seeds import resolve_model, seed_periods
+from opencode_monitor.errors import PriceError
+from opencode_monitor.models import Message, Model, ModelAlias, PricePeriodRow, PriceSource, StepEvent
+from opencode_monitor.pricing.catalog import BEGIN, PriceCell, PricePeriod, Source, price_cells
+from opencode_monitor.pricing.current import MAKERS, refresh_model_pricing
+from opencode_monitor.pricing.exchange import BadRow, FileRow
+from opencode_monitor.pricing.history import BookChange, find_conflicts, plan_change
+from opencode_monitor.pricing.opencode_cache import cache_periods, read_cache
+from opencode_monitor.pricing.seeds import NOTICES_EDITION, Entry, is_other_list, resolve_model, seed_periods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date, datetime
+    from pathlib import Path
 
 _PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
-# `model_pricing` has one row per model name, as the plan has it: the price of the vendor that made the model.
-_MAKERS = (
-    "anthropic",
-    "openai",
-    "google",
-    "xai",
-    "mistral",
-    "deepseek",
-    "moonshotai",
-    "minimax",
-    "zai",
-    "cohere",
-    "meta",
-)
+_ALIAS_COLUMNS = ("model_id", "price_vendor", "price_model", "source", "mode")
 
 
-def seed_price_book(connection: sa.Connection, *, now: datetime) -> None:
+def seed_price_book(connection: sa.Connection, *, now: datetime, again: bool = False) -> list[PricePeriod]:
     """Put the packaged prices into the book; a package with newer prices adds to it.
 
     Args:
         connection: In a transaction of the caller's.
         now: Rows that begin later are provisional: announced prices have been called off before.
+        again: Read the package even where the book has read this edition of it.
+
+    Returns:
+        The rows that are new in the book.
     """
-    seed_version = version("genai-prices")
-    rows = sa.select(sa.func.count()).select_from(PricePeriodRow)
-    seeded = rows.where(PricePeriodRow.source == "genai-prices", PricePeriodRow.source_version == seed_version)
-    confirmable = rows.where(PricePeriodRow.status == "provisional", PricePeriodRow.effective_from <= now)
-    if connection.execute(seeded).scalar_one() and not connection.execute(confirmable).scalar_one():
-        return
-    add_periods(connection, seed_periods(now.date()), now=now)
+    editions: dict[Source, str] = {"genai-prices": version("genai-prices"), "vendor-notice": NOTICES_EDITION}
+    read = {row.source: row for row in connection.execute(sa.select(PriceSource.source, PriceSource.version, PriceSource.read_at)).all()}
+    is_known = all(name in read and read[name].version == edition for name, edition in editions.items())
+    if is_known and not again:
+        came_due = sa.select(sa.func.count()).where(
+            PricePeriodRow.source == "genai-prices",
+            PricePeriodRow.status == "provisional",
+            PricePeriodRow.effective_from <= now,
+            PricePeriodRow.effective_from > read["genai-prices"].read_at,
+        )
+        if not connection.execute(came_due).scalar_one():
+            return []
+    added = add_periods(connection, seed_periods(now.date()), now=now, whole=True)
+    for name, edition in editions.items():
+        _note_source(connection, name, edition, now=now)
+    resolve_aliases(connection, again=True)
+    return added
 
 
-def add_periods(connection: sa.Connection, periods: Sequence[PricePeriod], *, now: datetime) -> None:
-    """Add rows to the book and bring the plan's `model_pricing` up to date.
+@dataclass(frozen=True, slots=True)
+class CacheReading:
+    """What OpenCode's own price list brought: the rows that are new in the book, and what could not be read as (record, reason)."""
+
+    added: list[PricePeriod]
+    problems: list[tuple[str, str]]
+
+
+def read_opencode_cache(connection: sa.Connection, path: Path, *, now: datetime) -> CacheReading | None:
+    """Put what OpenCode's own price list says into the book, where it says something new.
 
     Args:
         connection: In a transaction of the caller's.
-        periods: Rows; one with an id that the book has replaces it.
-        now: The time that "current" means.
+        path: The file.
+        now: When it is read.
+
+    Returns:
+        What it brought; None for the file that was read last, and for one that is older.
     """
+    read = connection.execute(
+        sa.select(PriceSource.signature, PriceSource.stated_at).where(PriceSource.source == "opencode-cache")
+    ).one_or_none()
+    cached = read_cache(path, unless=None if read is None else read.signature)
+    if cached is None:
+        return None
+    if not cached.signature:
+        return CacheReading([], cached.problems)
+    if read is not None and (read.stated_at or BEGIN) > cached.stated_at:
+        return None
+    rows = cache_periods(cached, stored_periods(connection, PricePeriodRow.source == "opencode-cache"))
+    added = add_periods(connection, rows, now=now, whole=True) if rows else []
+    edition = f"models.json of {cached.stated_at:%Y-%m-%dT%H:%M:%SZ}"
+    _note_source(connection, "opencode-cache", edition, now=now, signature=cached.signature, stated_at=cached.stated_at)
+    return CacheReading(added, cached.problems)
+
+
+def _note_source(
+    connection: sa.Connection,
+    source: Source,
+    edition: str,
+    *,
+    now: datetime,
+    signature: str | None = None,
+    stated_at: datetime | None = None,
+) -> None:
+    columns = ("source", "version", "signature", "stated_at", "read_at")
+    upsert(connection, PriceSource.__table__, columns, [(source, edition, signature, stated_at, now)])  # type: ignore[arg-type] # a mapped class's table is a Table
+
+
+def add_periods(connection: sa.Connection, periods: Sequence[PricePeriod], *, now: datetime, whole: bool = False) -> list[PricePeriod]:
+    """Add rows to the book and bring the plan's `model_pricing` up to date.
+
+    A row of the book never changes in what it charges: another price for the same place is a new row with an id of its
+    own, which takes the place of the old one from now on. The old one stays for the calls that it priced.
+
+    Args:
+        connection: In a transaction of the caller's.
+        periods: Prices as their source states them now.
+        now: When the book gets them, and the time that "current" means.
+        whole: As for `history.plan_change`.
+
+    Returns:
+        The rows that are new in the book.
+    """
+    change = plan_additions(connection, periods, now=now, whole=whole)
+    _insert(connection, change.rows)
+    for status in {status for _, status in change.confirmed}:
+        ids = [price_id for price_id, confirmed in change.confirmed if confirmed == status]
+        connection.execute(sa.update(PricePeriodRow).values(status=status).where(PricePeriodRow.price_id.in_(ids)))
+    refresh_model_pricing(connection, now=now)
+    return change.rows
+
+
+def import_rows(connection: sa.Connection, rows: Sequence[FileRow], *, now: datetime, replacing: bool = False) -> tuple[int, list[BadRow]]:
+    """Put the rows of a file into the book: all of them, or none where one cannot be.
+
+    Args:
+        connection: In a transaction of the caller's.
+        rows: As `exchange.read_prices` read them.
+        now: When the book gets them.
+        replacing: Prices of the user's may take the place of those that begin at the same time.
+
+    Returns:
+        How many rows are new in the book, and the rows that cannot be added.
+    """
+    stored = {row.price_id: row for row in stored_periods(connection)}
+    bad = []
+    restored = []
+    for row in rows:
+        known = stored.get(row.period.price_id)
+        if not row.is_restored:
+            continue
+        if known is None:
+            restored.append(row.period)
+        elif (known.place, known.charge) != (row.period.place, row.period.charge):
+            bad.append(BadRow(row.place, f"the book has {known.price_id} with other prices, and what it has never changes"))
+    stated = {row.period.price_id: row for row in rows if not row.is_restored}
+    conflicts = find_conflicts([*stored.values(), *restored], [row.period for row in stated.values()], replacing=replacing)
+    bad += [BadRow(stated[period.price_id].place, reason) for period, reason in conflicts]
+    if bad:
+        return 0, bad
+    _insert(connection, restored)
+    added = add_periods(connection, [row.period for row in stated.values()], now=now)
+    return len(restored) + len(added), []
+
+
+def _insert(connection: sa.Connection, periods: Sequence[PricePeriod]) -> None:
     rows = [tuple(getattr(period, column) for column in _PERIOD_COLUMNS) for period in periods]
-    upsert(connection, PricePeriodRow.__table__, _PERIOD_COLUMNS, rows)  # type: ignore[arg-type] # a mapped class's table is a Table
-    _refresh_model_pricing(connection, now=now)
+    upsert(connection, PricePeriodRow.__table__, _PERIOD_COLUMNS, rows, absent=True)  # type: ignore[arg-type] # as above
 
 
-def resolve_aliases(connection: sa.Connection) -> None:
-    """Find the price entry of every model that has none yet; a model that stays without is unpriced."""
-    unresolved = sa.select(Model.model_id, Model.vendor, Model.model_name).where(Model.model_id.not_in(sa.select(ModelAlias.model_id)))
-    found = [
-        (model_id, *entry, "rule")
-        for model_id, vendor, model_name in connection.execute(unresolved).all()
-        if (entry := resolve_model(vendor, model_name)) is not None
-    ]
-    upsert(connection, ModelAlias.__table__, ("model_id", "price_vendor", "price_model", "source"), found)  # type: ignore[arg-type] # as above
+def plan_additions(connection: sa.Connection, periods: Sequence[PricePeriod], *, now: datetime, whole: bool = False) -> BookChange:
+    """Work out what `add_periods` would do.
+
+    Args:
+        connection: Any connection to the book; nothing is written.
+        periods: As for `add_periods`.
+        now: When the book would get them.
+        whole: As for `history.plan_change`.
+    """
+    sources = {period.source for period in periods}
+    vendors = {period.vendor for period in periods}
+    stored = stored_periods(connection, PricePeriodRow.source.in_(sources), PricePeriodRow.vendor.in_(vendors))
+    return plan_change(stored, periods, now=now, whole=whole)
+
+
+def stored_periods(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[PricePeriod]:
+    """Return rows of the book, as values.
+
+    Args:
+        connection: Any connection to the book.
+        conditions: Over `PricePeriodRow`; none for the whole book.
+    """
+    statement = sa.select(*(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS)).where(*conditions)
+    return [_period(row) for row in connection.execute(statement.order_by(PricePeriodRow.price_id)).all()]
+
+
+def resolve_aliases(connection: sa.Connection, *, again: bool = False) -> None:
+    """Find the price entry of every model that has none yet; a model that stays without is unpriced.
+
+    Args:
+        connection: In a transaction of the caller's.
+        again: Look again for the models whose entry a rule found, as the rules are others now. A user's alias is kept.
+    """
+    known = sa.select(ModelAlias.model_id)
+    if again:
+        known = known.where(ModelAlias.source != "rule")
+    open_models = sa.select(Model.model_id, Model.vendor, Model.model_name).where(Model.model_id.not_in(known))
+    found = []
+    lost = []
+    for model_id, vendor, model_name in connection.execute(open_models).all():
+        entry = resolve_model(vendor, model_name)
+        if entry is None:
+            lost.append(model_id)
+        else:
+            found.append((model_id, entry.vendor, entry.model, "rule", None if entry.mode == "standard" else entry.mode))
+    upsert(connection, ModelAlias.__table__, _ALIAS_COLUMNS, found)  # type: ignore[arg-type] # as above
+    if again and lost:
+        connection.execute(sa.delete(ModelAlias).where(ModelAlias.model_id.in_(lost)))
+
+
+def set_alias(connection: sa.Connection, model_id: str, entry: Entry) -> None:
+    """Let an entry of the book price a model, whatever the rules say.
+
+    Args:
+        connection: In a transaction of the caller's.
+        model_id: "vendor/model" as OpenCode writes it.
+        entry: The entry, and the mode whose rows price the model.
+
+    Raises:
+        PriceError: The book has no such row.
+    """
+    rows = stored_periods(connection, PricePeriodRow.vendor == entry.vendor, PricePeriodRow.model == entry.model)
+    if not rows:
+        raise PriceError(
+            f"the book has no prices of {entry.vendor}/{entry.model}. See: opencode-monitor pricing list --provider {entry.vendor}"
+        )
+    modes = sorted({row.mode for row in rows})
+    if entry.mode not in modes:
+        raise PriceError(f"the book has no {entry.mode} prices of {entry.vendor}/{entry.model}, only {', '.join(modes)}")
+    _store_alias(connection, model_id, entry, "user")
+
+
+def _store_alias(connection: sa.Connection, model_id: str, entry: Entry, source: str) -> None:
+    row = (model_id, entry.vendor, entry.model, source, None if entry.mode == "standard" else entry.mode)
+    upsert(connection, ModelAlias.__table__, _ALIAS_COLUMNS, [row])  # type: ignore[arg-type] # as above
+
+
+def remove_alias(connection: sa.Connection, model_id: str) -> bool:
+    """Take an alias of the user's back, so that the rules decide again.
+
+    Args:
+        connection: In a transaction of the caller's.
+        model_id: The model.
+
+    Returns:
+        Whether there was one.
+    """
+    is_users = sa.and_(ModelAlias.model_id == model_id, ModelAlias.source == "user")
+    if connection.execute(sa.select(ModelAlias.model_id).where(is_users)).one_or_none() is None:
+        return False
+    vendor, _, name = model_id.partition("/")
+    entry = resolve_model(vendor, name)
+    if entry is None:
+        connection.execute(sa.delete(ModelAlias).where(is_users))
+    else:
+        _store_alias(connection, model_id, entry, "rule")
+    return True
 
 
 def load_cells(connection: sa.Connection) -> list[tuple[str, PriceCell]]:
-    """Return the prices of all models in use, as (model_id, cell); the cells of a model do not overlap.
-
-    A model's own rows (the user's, under the name that OpenCode writes) stand beside those of the entry that it resolves to.
-    """
+    """Return the prices of all models in use, as (model_id, cell); the cells of a model do not overlap."""
     own = sa.and_(PricePeriodRow.vendor == Model.vendor, PricePeriodRow.model == Model.model_name)
     target = sa.and_(PricePeriodRow.vendor == ModelAlias.price_vendor, PricePeriodRow.model == ModelAlias.price_model)
     rows = connection.execute(
-        sa.select(Model.model_id, *(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS))
+        sa.select(
+            Model.vendor,
+            Model.model_name,
+            ModelAlias.price_vendor,
+            ModelAlias.price_model,
+            ModelAlias.mode,
+            ModelAlias.source,
+            *(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS),
+        )
         .select_from(Model)
         .join(ModelAlias, ModelAlias.model_id == Model.model_id, isouter=True)
         .join(PricePeriodRow, sa.or_(own, target))
-        .where(PricePeriodRow.mode == "standard")
     ).all()
-    periods: dict[str, list[PricePeriod]] = {}
-    for model_id, *values in rows:
-        periods.setdefault(model_id, []).append(_period(values))
-    return [(model_id, cell) for model_id, own_periods in periods.items() for cell in price_cells(own_periods)]
+    periods: dict[Match, list[PricePeriod]] = {}
+    for vendor, name, price_vendor, price_model, mode, alias_source, *values in rows:
+        entry = None if price_vendor is None else Entry(price_vendor, price_model, mode or "standard")
+        match = Match(vendor, name, entry, is_users=alias_source == "user")
+        periods.setdefault(match, []).append(_period(values))
+    return [
+        (f"{match.vendor}/{match.model}", cell) for match, found in periods.items() for cell in price_cells(match.choose(found), mode=None)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What prices a model as OpenCode names it.
+
+    Attributes:
+        vendor: Its vendor.
+        model: Its name.
+        entry: The entry of the book that an alias or a rule found for it.
+        is_users: Whether the alias is the user's.
+    """
+
+    vendor: str
+    model: str
+    entry: Entry | None
+    is_users: bool
+
+    def choose(self, rows: Sequence[PricePeriod]) -> list[PricePeriod]:
+        """Choose the rows that price the model, out of those under its own name and those of the entry.
+
+        The user's own rows for the name stand beside whatever was found. Other rows for the name do unless a user's alias
+        leads away from them; where a rule leads to another provider's list, they come instead of it.
+        """
+        own = (self.vendor, self.model)
+        if self.entry is None or self.entry[:2] == own:
+            mode = "standard" if self.entry is None else self.entry.mode
+            return [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
+        named = [row for row in rows if (row.vendor, row.model) == own and row.mode == "standard"]
+        found = [row for row in rows if (row.vendor, row.model) != own and row.mode == self.entry.mode]
+        users = [row for row in named if row.source == "user"]
+        if self.is_users:
+            return users + found
+        if is_other_list(self.vendor, self.entry.vendor) and len(named) > len(users):
+            return named
+        # A mode written into the name has the list's own rows of it; those under the name are what OpenCode adds up itself.
+        return named + found
 
 
 def find_periods(model: str, *, at: datetime, connection: sa.Connection | None = None) -> list[PricePeriod]:
-    """Return the rows that price one model.
+    """Return the rows that price one model, all of the mode that its calls are made in; those that were replaced are among them.
 
     Args:
         model: "vendor/model" as OpenCode writes it; without a vendor, the name of a model at its maker.
@@ -105,11 +343,38 @@ def find_periods(model: str, *, at: datetime, connection: sa.Connection | None =
     """
     vendor, slash, name = model.partition("/")
     if not slash:
-        vendor, name = next(((maker, model) for maker in _MAKERS if resolve_model(maker, model)), ("", model))
-    if connection is not None:
-        return _stored_periods(connection, vendor, name)
-    entry = resolve_model(vendor, name)
-    return [row for row in _packaged(at.date()) if (row.vendor, row.model) == entry and row.mode == "standard"]
+        vendor, name = next(((maker, model) for maker in MAKERS if resolve_model(maker, model)), ("", model))
+    if connection is None:
+        entry = resolve_model(vendor, name)
+        return [row for row in _packaged(at.date()) if (row.vendor, row.model, row.mode) == entry]
+    match = find_match(connection, vendor, name)
+    names = {(vendor, name), match.entry[:2] if match.entry else (vendor, name)}
+    is_named = sa.or_(*(sa.and_(PricePeriodRow.vendor == one, PricePeriodRow.model == other) for one, other in names))
+    return match.choose(stored_periods(connection, is_named))
+
+
+def find_match(connection: sa.Connection, vendor: str, model: str) -> Match:
+    """Find what prices a model: the user's alias, or what a rule finds.
+
+    Args:
+        connection: Any connection to the book.
+        vendor: OpenCode's provider id.
+        model: OpenCode's model id.
+    """
+    alias = connection.execute(
+        sa.select(ModelAlias.price_vendor, ModelAlias.price_model, ModelAlias.mode, ModelAlias.source).where(
+            ModelAlias.model_id == f"{vendor}/{model}"
+        )
+    ).one_or_none()
+    if alias is None:
+        return Match(vendor, model, resolve_model(vendor, model), is_users=False)
+    entry = Entry(alias.price_vendor, alias.price_model, alias.mode or "standard")
+    return Match(vendor, model, entry, is_users=alias.source == "user")
+
+
+def find_cells(model: str, *, at: datetime, connection: sa.Connection | None = None) -> list[PriceCell]:
+    """Return the cells that price one model; arguments as for `find_periods`."""
+    return price_cells(find_periods(model, at=at, connection=connection), mode=None)
 
 
 @lru_cache(maxsize=4)
@@ -117,72 +382,8 @@ def _packaged(day: date) -> tuple[PricePeriod, ...]:
     return tuple(seed_periods(day))
 
 
-def _stored_periods(connection: sa.Connection, vendor: str, model: str) -> list[PricePeriod]:
-    """Return the rows under the model's own name, and those of the entry that it resolves to."""
-    alias = connection.execute(
-        sa.select(ModelAlias.price_vendor, ModelAlias.price_model).where(ModelAlias.model_id == f"{vendor}/{model}")
-    ).one_or_none()
-    names = {(vendor, model), tuple(alias) if alias else resolve_model(vendor, model)} - {None}
-    rows = connection.execute(
-        sa.select(*(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS)).where(
-            sa.or_(*(sa.and_(PricePeriodRow.vendor == name[0], PricePeriodRow.model == name[1]) for name in names if name)),
-            PricePeriodRow.mode == "standard",
-        )
-    ).all()
-    return [_period(row) for row in rows]
-
-
 def _period(values: Sequence[Any]) -> PricePeriod:
     return PricePeriod(**dict(zip(_PERIOD_COLUMNS, values, strict=True)))
-
-
-def _refresh_model_pricing(connection: sa.Connection, *, now: datetime) -> None:
-    """Keep the plan's table: the base price of each makers' model that holds now, per 1,000 tokens."""
-    ranked = (
-        sa.select(
-            PricePeriodRow.model,
-            PricePeriodRow.vendor,
-            PricePeriodRow.input_usd_per_mtok,
-            PricePeriodRow.output_usd_per_mtok,
-            sa.func.row_number()
-            .over(
-                partition_by=PricePeriodRow.model,
-                order_by=(
-                    PricePeriodRow.precedence.desc(),
-                    PricePeriodRow.effective_from.desc(),
-                    PricePeriodRow.price_id,
-                ),
-            )
-            .label("place"),
-        )
-        .where(
-            PricePeriodRow.vendor.in_(_MAKERS),
-            PricePeriodRow.mode == "standard",
-            PricePeriodRow.min_context_tokens == 0,
-            PricePeriodRow.status != "provisional",
-            PricePeriodRow.effective_from <= now,
-            sa.or_(PricePeriodRow.effective_to.is_(None), PricePeriodRow.effective_to > now),
-            PricePeriodRow.daily_from_minute.is_(None),
-            PricePeriodRow.input_usd_per_mtok.is_not(None),
-            PricePeriodRow.output_usd_per_mtok.is_not(None),
-        )
-        .subquery()
-    )
-    current = connection.execute(sa.select(ranked).where(ranked.c.place == 1)).all()
-    rows = [(row.model, row.vendor, row.input_usd_per_mtok / 1000, row.output_usd_per_mtok / 1000, now.astimezone(UTC)) for row in current]
-    columns = ("model_name", "vendor", "input_token_cost_per_1k", "output_token_cost_per_1k", "updated_at")
-    known = {
-        tuple(row)
-        for row in connection.execute(
-            sa.select(
-                ModelPricing.model_name,
-                ModelPricing.vendor,
-                ModelPricing.input_token_cost_per_1k,
-                ModelPricing.output_token_cost_per_1k,
-            )
-        ).all()
-    }
-    upsert(connection, ModelPricing.__table__, columns, [row for row in rows if row[:4] not in known])  # type: ignore[arg-type] # as above
 
 
 def unpriced_models(connection: sa.Connection) -> list[tuple[str, int]]:

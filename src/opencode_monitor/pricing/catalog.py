@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from opencode_monitor.errors import PriceError
 
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Mode = Literal["standard", "batch", "priority", "flex", "fast"]
-Source = Literal["user", "plan", "vendor-notice", "genai-prices"]
+Source = Literal["user", "plan", "vendor-notice", "genai-prices", "opencode-cache"]
 Status = Literal["confirmed", "assumed", "provisional"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 # Where several rows hold at once. A notice of ours stands over the catalogue, as it is there because the catalogue is
-# wrong or lacks it; the plan's example rows stand under it, as they are older than what it has.
-PRECEDENCE: dict[Source, int] = {"user": 100, "vendor-notice": 30, "genai-prices": 20, "plan": 10}
+# wrong or lacks it; OpenCode's own list, undated and now and then wrong, stands under it and prices what it lacks; the
+# plan's example rows stand under both, as they are older.
+PRECEDENCE: dict[Source, int] = {"user": 100, "vendor-notice": 30, "genai-prices": 20, "opencode-cache": 15, "plan": 10}
 
 BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 END = datetime(9999, 12, 31, tzinfo=UTC)
 NO_CONTEXT = -1
 MAX_CONTEXT = 10**18
 MINUTES_OF_DAY = 24 * 60
+
+# Before these instants the vendor sold no tokens: GitHub Copilot counted premium requests until it moved to AI credits.
+TOKENS_SOLD_SINCE = {"github-copilot": datetime(2026, 6, 1, tzinfo=UTC)}
 
 MAX_USD_PER_MTOK = Decimal(10_000)
 # USD per token are kept at 12 decimals; a million tokens make that 6.
@@ -79,6 +84,8 @@ class PricePeriod:
         source_version: Which edition of the source.
         status: `provisional` rows were announced and not yet seen in force: they never price anything.
         precedence: Of the rows that hold at once, the highest wins.
+        recorded_at: When the book got the row; None for a row outside of the book, or from before it kept that. Of rows
+            that differ in nothing but prices and end, the one recorded last takes the place of the others.
     """
 
     price_id: str
@@ -100,6 +107,34 @@ class PricePeriod:
     source_version: str
     status: Status
     precedence: int
+    recorded_at: datetime | None = None
+
+    @property
+    def place(self) -> tuple[str, str, str, int, datetime, int | None, str]:
+        """What tells the row from every row but its own earlier and later editions."""
+        return (
+            self.vendor,
+            self.model,
+            self.mode,
+            self.min_context_tokens,
+            self.effective_from,
+            self.daily_from_minute,
+            self.source,
+        )
+
+    @property
+    def charge(self) -> tuple[Decimal | datetime | int | None, ...]:
+        """What the row charges, and until when: what never changes once the row is in the book."""
+        return (
+            self.input_usd_per_mtok,
+            self.output_usd_per_mtok,
+            self.reasoning_usd_per_mtok,
+            self.cache_read_usd_per_mtok,
+            self.cache_write_5m_usd_per_mtok,
+            self.cache_write_1h_usd_per_mtok,
+            self.daily_to_minute,
+            self.effective_to,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +246,7 @@ def user_period(
     cache_write: Decimal | int | str | None = None,
     cache_write_1h: Decimal | int | str | None = None,
     reasoning: Decimal | int | str | None = None,
+    mode: str = "standard",
     min_context_tokens: int = 0,
     effective_from: datetime | None = None,
     effective_to: datetime | None = None,
@@ -226,17 +262,22 @@ def user_period(
         cache_write: Price of prompt tokens written to a five-minute cache; None likewise.
         cache_write_1h: Price of prompt tokens written to a one-hour cache.
         reasoning: Price of thinking; None for the answer's price.
+        mode: The processing mode that it is for.
         min_context_tokens: 0, or the threshold of a tier of the user's own.
         effective_from: First instant; None for as far back as there is usage.
         effective_to: First instant no longer covered.
 
     Raises:
-        PriceError: For a price that is negative, no number, above 10,000 USD, or finer than can be stored exactly.
+        PriceError: For a price that is negative, no number, above 10,000 USD, or finer than can be stored exactly; for an
+            unknown mode, and times that make no period.
     """
     if not vendor or not model:
         raise PriceError(f"{vendor}/{model} names no model: write vendor/model as OpenCode does")
-    if min_context_tokens < 0:
+    if not 0 <= min_context_tokens < MAX_CONTEXT:
         raise PriceError(f"{vendor}/{model}: a tier cannot start at {min_context_tokens} tokens")
+    known_mode = next((known for known in MODES if known == mode), None)
+    if known_mode is None:
+        raise PriceError(f"{vendor}/{model}: there is no mode {mode!r}. Use one of {', '.join(MODES)}")
     since = BEGIN if effective_from is None else effective_from
     for instant in (since, effective_to):
         if instant is not None and instant.tzinfo is None:
@@ -248,33 +289,44 @@ def user_period(
         vendor,
         model,
         BucketPrices(
-            input=_user_price(input, f"{what} input price"),
-            output=_user_price(output, f"{what} output price"),
-            reasoning=_user_price(reasoning, f"{what} reasoning price"),
-            cache_read=_user_price(cache_read, f"{what} cache read price"),
-            cache_write_5m=_user_price(cache_write, f"{what} cache write price"),
-            cache_write_1h=_user_price(cache_write_1h, f"{what} one-hour cache write price"),
+            input=checked_price(input, f"{what} input price"),
+            output=checked_price(output, f"{what} output price"),
+            reasoning=checked_price(reasoning, f"{what} reasoning price"),
+            cache_read=checked_price(cache_read, f"{what} cache read price"),
+            cache_write_5m=checked_price(cache_write, f"{what} cache write price"),
+            cache_write_1h=checked_price(cache_write_1h, f"{what} one-hour cache write price"),
         ),
         source="user",
         source_version="user",
+        mode=known_mode,
         min_context_tokens=min_context_tokens,
         effective_from=since,
         effective_to=effective_to,
     )
 
 
-def price_cells(periods: Iterable[PricePeriod]) -> list[PriceCell]:
-    """Flatten the standard prices of one model into cells that do not overlap.
+def current_rows(periods: Iterable[PricePeriod]) -> list[PricePeriod]:
+    """Return the rows that no later edition replaced, in a fixed order; the others are in the book for the calls that they priced."""
+    latest: dict[tuple[object, ...], PricePeriod] = {}
+    for row in sorted(periods, key=lambda row: (row.recorded_at or BEGIN, row.price_id)):
+        latest[row.place] = row
+    return sorted(latest.values(), key=lambda row: row.price_id)
 
-    Of the rows that hold at some point, the one with the highest precedence wins; then the latest `effective_from`, as
-    a change of price replaces all tiers of the old one; then a daily window over an all-day price; then the highest
-    tier. A point that no row covers lies in no cell.
+
+def price_cells(periods: Iterable[PricePeriod], *, mode: Mode | None = "standard") -> list[PriceCell]:
+    """Flatten the prices of one model into cells that do not overlap.
+
+    A row that was recorded again with another price is passed over for its last edition. Of the rows that hold at some
+    point, the one with the highest precedence wins; then the latest `effective_from`, as a change of price replaces all
+    tiers of the old one; then a daily window over an all-day price; then the highest tier. A point that no row covers
+    lies in no cell.
 
     Args:
         periods: What prices one model of OpenCode's: the rows of the entry that it resolves to, and rows under its own
-            name. Other modes and provisional rows are passed over.
+            name. Provisional rows are passed over.
+        mode: Rows of other modes are passed over; None where the caller chose the rows.
     """
-    rows = [row for row in periods if row.mode == "standard" and row.status != "provisional"]
+    rows = current_rows(row for row in periods if mode in (None, row.mode) and row.status != "provisional")
     ends = {row.effective_to for row in rows if row.effective_to is not None}
     times = sorted({BEGIN, END, *(row.effective_from for row in rows), *ends})
     contexts = sorted({NO_CONTEXT, MAX_CONTEXT, *(_above(row) for row in rows)})
@@ -294,6 +346,24 @@ def price_cells(periods: Iterable[PricePeriod]) -> list[PriceCell]:
         for above, up_to, day in tiers
         for from_minute, to_minute, row in day
         if row is not None
+    ]
+
+
+def rows_in_force(periods: Iterable[PricePeriod], at: datetime) -> list[PricePeriod]:
+    """Return the rows that price a call made at some time: for each mode of each model one, or one for each tier and window.
+
+    Args:
+        periods: Rows of any models.
+        at: The time; aware.
+    """
+    by_model: dict[tuple[str, str, str], list[PricePeriod]] = {}
+    for row in periods:
+        by_model.setdefault((row.vendor, row.model, row.mode), []).append(row)
+    return [
+        row
+        for rows in by_model.values()
+        for row in rows
+        if row.price_id in {cell.price_id for cell in price_cells(rows, mode=None) if cell.valid_from <= at < cell.valid_to}
     ]
 
 
@@ -386,7 +456,16 @@ def _per_token(usd_per_mtok: Decimal | None) -> Decimal | None:
     return None if usd_per_mtok is None else usd_per_mtok.scaleb(-6)
 
 
-def _user_price(value: Decimal | int | str | None, what: str) -> Decimal | None:
+def checked_price(value: Decimal | int | str | None, what: str) -> Decimal | None:
+    """Read a price that a user states, USD per million tokens; None stays None.
+
+    Args:
+        value: The price.
+        what: What it is the price of, as an error names it.
+
+    Raises:
+        PriceError: It is negative, no number, above 10,000 USD, or finer than can be stored exactly.
+    """
     if value is None:
         return None
     try:

@@ -21,8 +21,8 @@ from opencode_monitor.db.bulk import staged
 from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
-from opencode_monitor.pricing.book import find_periods, load_cells
-from opencode_monitor.pricing.catalog import PriceCell, find_cell, price_cells
+from opencode_monitor.pricing.book import find_cells, load_cells
+from opencode_monitor.pricing.catalog import PriceCell, find_cell
 from opencode_monitor.pricing.tokens import TokenBuckets
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ def calculate_cost(
     if any(getattr(buckets, bucket) < 0 for bucket in PRICE_OF_BUCKET):
         raise ValueError("token counts cannot be negative")
     at = at or datetime.now(UTC)
-    periods = find_periods(model, at=at, connection=connection)
-    cell = find_cell(price_cells(periods), at, buckets.context_tokens)
+    cell = find_cell(find_cells(model, at=at, connection=connection), at, buckets.context_tokens)
     return None if cell is None else cell_cost(buckets, cell)
 
 
@@ -130,6 +129,16 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
     """
     _zero_copies(connection, scope)
     _price_steps(connection, scope, again=again)
+    sum_costs(connection, scope)
+
+
+def sum_costs(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+    """Bring the messages and parts up to date with the costs of their steps.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+    """
     _sum_messages(connection, scope)
     _share_steps(connection, scope)
 
@@ -150,19 +159,20 @@ def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None
 
 def priceable_sessions(connection: sa.Connection) -> list[str]:
     """Return the sessions with a call that has no price yet, and would get one now."""
-    with _staged_cells(connection) as cell:
-        priced = _priced_steps(cell, None, again=False)
+    with staged_cells(connection) as cell:
+        priced = priced_steps(cell, None, again=False)
         return list(connection.scalars(sa.select(priced.c.session_id).where(priced.c.cost.is_not(None)).distinct()).all())
 
 
-def _staged_cells(connection: sa.Connection) -> AbstractContextManager[sa.FromClause]:
+def staged_cells(connection: sa.Connection) -> AbstractContextManager[sa.FromClause]:
+    """Make the prices of all models in use selectable for a while."""
     cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
     return staged(connection, "price_cells", _CELL_COLUMNS, cells)
 
 
 def _price_steps(connection: sa.Connection, scope: sa.FromClause | None, *, again: bool) -> None:
-    with _staged_cells(connection) as cell:
-        priced = _priced_steps(cell, scope, again=again)
+    with staged_cells(connection) as cell:
+        priced = priced_steps(cell, scope, again=again)
         # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
         connection.execute(
             sa.update(StepEvent)
@@ -171,8 +181,14 @@ def _price_steps(connection: sa.Connection, scope: sa.FromClause | None, *, agai
         )
 
 
-def _priced_steps(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> sa.Subquery:
-    """Return the calls that a cell of the book holds for, with their cost."""
+def priced_steps(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> sa.Subquery:
+    """Return the calls that a cell of the book holds for, with their cost.
+
+    Args:
+        cell: As `staged_cells` yields it.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+        again: Take the calls too that have a price row.
+    """
     step = aliased(StepEvent)
     context = step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
     minute = sa.cast(sa.extract("hour", Message.created_at), sa.Integer) * 60 + sa.cast(

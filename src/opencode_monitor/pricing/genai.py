@@ -24,7 +24,16 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from opencode_monitor.pricing.catalog import BEGIN, PRICE_DECIMALS, BucketPrices, Mode, PricePeriod, Status, make_period
+from opencode_monitor.pricing.catalog import (
+    BEGIN,
+    PRICE_DECIMALS,
+    TOKENS_SOLD_SINCE,
+    BucketPrices,
+    Mode,
+    PricePeriod,
+    Status,
+    make_period,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +61,6 @@ _MODES: dict[tuple[str, str], Mode] = {
     ("service_tier", "fast"): "fast",
     ("speed", "fast"): "fast",
 }
-
-# Before these dates the vendor sold no tokens: GitHub Copilot counted premium requests until it moved to AI credits.
-_TOKENS_SOLD_SINCE = {"github-copilot": datetime(2026, 6, 1, tzinfo=UTC)}
 
 _QUANTUM = Decimal(1).scaleb(-PRICE_DECIMALS)
 _ZERO = Decimal(0)
@@ -110,7 +116,7 @@ def _opencode_id(provider: Provider) -> str:
 
 def _standard_sets(provider: Provider, model: ModelInfo) -> list[tuple[_Condition, ModelPrice]]:
     """List a model's price sets with their conditions, in the order in which later ones win."""
-    since = _TOKENS_SOLD_SINCE.get(provider.id, BEGIN)
+    since = TOKENS_SOLD_SINCE.get(_opencode_id(provider), BEGIN)
     if isinstance(model.prices, ModelPrice):
         return [(_Condition(since), model.prices)]
     sets: dict[_Condition, ModelPrice] = {}

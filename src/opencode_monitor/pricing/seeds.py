@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from opencode_monitor.pricing.catalog import BucketPrices, PricePeriod, Status, make_period
+from opencode_monitor.pricing.catalog import BucketPrices, Mode, PricePeriod, Status, make_period
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,20 @@ _SAME_PRICE_LIST = {
     "google-vertex": "google",
     "google-vertex-anthropic": "google",
 }
+
+# OpenCode offers a model's other processing modes as models of their own, named `<model>-<mode>`.
+_MODE_SUFFIXES: dict[str, Mode] = {"-fast": "fast", "-priority": "priority", "-flex": "flex", "-batch": "batch"}
+
+NOTICES_EDITION = "2026-04-24"
+"""Which edition the rows below are that no package brings: to be raised when one of them changes, so that books read them anew."""
+
+
+class Entry(NamedTuple):
+    """An entry of the price book, and the mode whose rows are meant."""
+
+    vendor: str
+    model: str
+    mode: Mode = "standard"
 
 
 def seed_periods(today: date) -> list[PricePeriod]:
@@ -37,33 +51,55 @@ def seed_periods(today: date) -> list[PricePeriod]:
     return [*genai_periods(today), *_plan_periods(), *_anthropic_periods(), *_deepseek_periods()]
 
 
-def resolve_model(vendor: str, model: str) -> tuple[str, str] | None:
+def resolve_model(vendor: str, model: str) -> Entry | None:
     """Find the book's entry that prices OpenCode's (provider id, model id).
 
-    The entry's own id comes first, then the match clauses that genai-prices declares for this provider, then those of
-    the providers that it declares as this one's fallback. A model's name alone decides nothing: resellers ask other
-    prices for the same name.
+    The entry's own id comes first, then the mode that OpenCode writes at the end of a name, then the match clauses that
+    genai-prices declares for this provider, then those of the providers that it declares as this one's fallback. A
+    model's name alone decides nothing: resellers ask other prices for the same name.
 
     Args:
         vendor: OpenCode's provider id.
         model: OpenCode's model id under that provider.
 
     Returns:
-        (vendor, model) of an entry of `seed_periods`; None where the book has none. A model that the vendor's list has
-        without a token price is None too, and never looked for elsewhere.
+        An entry of `seed_periods`; None where the book has none. A model that the vendor's list has without a token price
+        is None too, and never looked for elsewhere. So is a mode that the list has no price for.
     """
     from opencode_monitor.pricing.genai import match  # noqa: PLC0415 - as above
 
     stated = (_SAME_PRICE_LIST.get(vendor, vendor), model)
-    if stated in _entries():
-        return stated
-    entry = match(*stated)
-    return entry if entry in _entries() else None
+    if (*stated, "standard") in _entries():
+        return Entry(*stated)
+    found = match(*stated)
+    base_name, mode = _without_mode(model)
+    if mode is not None:
+        base = (stated[0], base_name)
+        if (*base, "standard") not in _entries():
+            base = match(*base) or base
+        if (*base, mode) in _entries():
+            return Entry(*base, mode)
+        if found == base:
+            # The clause passes over the mode: what the model costs without it is no price of the mode.
+            return None
+    return Entry(*found) if found is not None and (*found, "standard") in _entries() else None
+
+
+def is_other_list(vendor: str, price_vendor: str) -> bool:
+    """Tell whether an entry is on another provider's list: that of a vendor whose prices are known to be asked here as well."""
+    return price_vendor not in (vendor, _SAME_PRICE_LIST.get(vendor))
+
+
+def _without_mode(model: str) -> tuple[str, Mode | None]:
+    for suffix, mode in _MODE_SUFFIXES.items():
+        if model.endswith(suffix):
+            return model.removesuffix(suffix), mode
+    return model, None
 
 
 @cache
-def _entries() -> frozenset[tuple[str, str]]:
-    return frozenset((row.vendor, row.model) for row in seed_periods(date.max))
+def _entries() -> frozenset[tuple[str, str, Mode]]:
+    return frozenset((row.vendor, row.model, row.mode) for row in seed_periods(date.max))
 
 
 def _plan_periods() -> Iterator[PricePeriod]:

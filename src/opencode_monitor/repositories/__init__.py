@@ -12,7 +12,7 @@ from opencode_monitor.repositories.costs import (
 )
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
-from opencode_monitor.repositories.pricing import PricingRepository
+from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "PartRepository",
     "PeriodUsage",
     "PricingRepository",
+    "ReportedDifference",
     "Repository",
     "SessionRepository",
     "SessionUsage",

@@ -1,0 +1,20 @@
+"""Prices: what is missing, what holds, the user's own, files, sources, and pricing anew."""
+
+from __future__ import annotations
+
+import click
+
+from opencode_monitor.cli.pricing.edit import alias, set_
+from opencode_monitor.cli.pricing.files import export, import_prices
+from opencode_monitor.cli.pricing.reprice import reprice
+from opencode_monitor.cli.pricing.show import list_, missing, show
+from opencode_monitor.cli.pricing.sources import diff, refresh
+
+
+@click.group()
+def pricing() -> None:
+    """Show and set prices."""
+
+
+for command in (list_, show, missing, set_, alias, import_prices, export, diff, refresh, reprice):
+    pricing.add_command(command)

@@ -1,0 +1,107 @@
+"""What the commands on prices share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from opencode_monitor.cli.context import now
+from opencode_monitor.cli.render import UNKNOWN, plain
+from opencode_monitor.errors import PriceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.table import Table
+    from sqlalchemy.orm import Session
+
+    from opencode_monitor.cli.context import State
+    from opencode_monitor.pricing.catalog import PricePeriod
+    from opencode_monitor.repositories import Usage
+
+PRICES = ("input", "output", "reasoning", "cache_read", "cache_write_5m", "cache_write_1h")
+PRICE_TITLES = ("Input", "Output", "Reasoning", "Cache read", "Write 5m", "Write 1h")
+MODE_NAMES = ("standard", "batch", "priority", "flex", "fast")
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """Split "vendor/model".
+
+    Raises:
+        PriceError: There is no vendor, or no model.
+    """
+    vendor, slash, name = model.partition("/")
+    if not slash or not vendor or not name:
+        raise PriceError(f"{model!r} has no vendor. Write vendor/model as OpenCode does, such as deepseek/deepseek-chat.")
+    return vendor, name
+
+
+@contextmanager
+def price_book(state: State) -> Iterator[Session]:
+    """Open the database to write into the book, made and seeded where it is not there; one transaction."""
+    from opencode_monitor.cli.importing import prepare_database  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.pricing.book import seed_price_book  # noqa: PLC0415 - as above
+
+    prepare_database(state)
+    with state.sessions(read_only=False).begin() as session:
+        seed_price_book(session.connection(), now=now())
+        yield session
+
+
+def show_cost(usage: Usage) -> str:
+    """Show a total with all that its last digits say."""
+    return f"{show_exact(usage.cost_usd)} ({usage.unpriced_calls:,} calls unpriced)"
+
+
+def show_exact(cost: Decimal | None) -> str:
+    """Show USD with six digits."""
+    return UNKNOWN if cost is None else f"${cost.quantize(Decimal('0.000001')):,f}"
+
+
+def show_price(value: Decimal | None) -> str:
+    """Show a price per million tokens as it was stated."""
+    return UNKNOWN if value is None else format(value.normalize() if value else Decimal(0), "f")
+
+
+def price_columns(row: PricePeriod) -> list[str]:
+    """Return the prices of a row as a table shows them."""
+    return [show_price(getattr(row, f"{price}_usd_per_mtok")) for price in PRICES]
+
+
+def show_start(row: PricePeriod) -> str:
+    """Show since when a row holds: the day, and the time where it is not midnight UTC."""
+    since = row.effective_from
+    return f"{since:%Y-%m-%d}" if since.hour == since.minute == 0 else f"{since:%Y-%m-%d %H:%M}"
+
+
+def price_table(*first: tuple[str, str]) -> Table:
+    """Return an empty table of prices.
+
+    Args:
+        first: Columns before those that every table of prices has.
+    """
+    from opencode_monitor.cli.render import table  # noqa: PLC0415 - rich is needed by tables alone
+
+    return table(
+        [
+            *first,
+            ("From", "left"),
+            ("Context over", "right"),
+            *((title, "right") for title in PRICE_TITLES),
+            ("Source", "left"),
+            ("Status", "left"),
+        ]
+    )
+
+
+def table_cells(row: PricePeriod) -> list[str]:
+    """Return the cells of a row for `price_table`, after the first ones."""
+    return [show_start(row), f"{row.min_context_tokens:,}", *price_columns(row), plain(row.source), plain(row.status)]
+
+
+def as_objects(rows: Sequence[PricePeriod]) -> list[dict[str, Any]]:
+    """Return rows of the book as JSON has them."""
+    from opencode_monitor.pricing.exchange import COLUMNS  # noqa: PLC0415 - heavy imports stay inside commands
+
+    return [{name: getattr(row, name) for name in COLUMNS} for row in rows]

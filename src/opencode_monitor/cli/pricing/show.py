@@ -1,0 +1,102 @@
+"""What holds, and what has no price: pricing list, show, missing."""
+
+from __future__ import annotations
+
+import click
+
+from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.pricing.common import as_objects, price_table, table_cells
+from opencode_monitor.cli.ranges import parse_when
+from opencode_monitor.cli.render import console, envelope, plain
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def missing(state: State, as_json: bool) -> None:
+    """List the models with calls that have no price."""
+    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    with state.sessions()() as session:
+        rows = [{"model": model, "calls": calls} for model, calls in PricingRepository(session).missing()]
+    if as_json:
+        click.echo(envelope("pricing-missing", rows=rows))
+        return
+    for row in rows:
+        model = plain(str(row["model"]))
+        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD")
+    if not rows:
+        click.echo("Every call has a price.")
+
+
+@click.command("list")
+@click.option("--provider", metavar="ID", help="Of this provider.")
+@click.option("--model", metavar="GLOB", help="Of models like this, such as 'claude-*'.")
+@click.option("--at", metavar="WHEN", help="In force then; default: now.")
+@json_option
+@click.pass_obj
+def list_(state: State, provider: str | None, model: str | None, at: str | None, as_json: bool) -> None:
+    """List the prices in force, in every mode and context tier; USD per million tokens."""
+    from opencode_monitor.pricing.catalog import rows_in_force  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - as above
+
+    moment = now() if at is None else parse_when(at, tz=state.zone, now=now())
+    with state.sessions()() as session:
+        rows = rows_in_force(PricingRepository(session).find(provider=provider, model=model), moment)
+    rows.sort(key=lambda row: (row.vendor, row.model, row.mode != "standard", row.mode, row.min_context_tokens, row.price_id))
+    if as_json:
+        click.echo(envelope("pricing-list", rows=as_objects(rows)))
+        return
+    if not rows:
+        click.echo("The book has no such price.")
+        return
+    output = price_table(("Model", "left"), ("Mode", "left"))
+    for row in rows:
+        output.add_row(plain(f"{row.vendor}/{row.model}"), plain(row.mode), *table_cells(row))
+    console().print(output)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--at", metavar="WHEN", help="Only what prices a call made then.")
+@json_option
+@click.pass_obj
+def show(state: State, model: str, at: str | None, as_json: bool) -> None:
+    """Show every price of MODEL ("vendor/model"), oldest first; USD per million tokens.
+
+    A * marks what prices a call made now. What was replaced by a later edition of itself is marked so.
+    """
+    from opencode_monitor.pricing.book import find_periods  # noqa: PLC0415 - as above
+    from opencode_monitor.pricing.catalog import current_rows, price_cells  # noqa: PLC0415 - as above
+
+    moment = now() if at is None else parse_when(at, tz=state.zone, now=now())
+    with state.sessions()() as session:
+        periods = find_periods(model, at=moment, connection=session.connection())
+    cells = price_cells(periods, mode=None)
+    in_force = {cell.price_id for cell in cells if cell.valid_from <= moment < cell.valid_to}
+    current = {row.price_id for row in current_rows(periods)}
+    if at is not None:
+        periods = [row for row in periods if row.price_id in in_force]
+    periods.sort(key=lambda row: (row.effective_from, row.precedence, row.min_context_tokens, row.price_id))
+    if as_json:
+        rows = as_objects(periods)
+        for row in rows:
+            row["prices_calls"] = row["price_id"] in in_force
+            row["is_replaced"] = row["price_id"] not in current
+        click.echo(envelope("pricing", rows=rows))
+        return
+    if not periods:
+        when = "" if at is None else f" at {moment:%Y-%m-%d %H:%M}"
+        click.echo(f"No price for {plain(model)}{when}. Set one: opencode-monitor pricing set {plain(model)} --input USD --output USD")
+        return
+    modes = [] if all(period.mode == "standard" for period in periods) else [("Mode", "left")]
+    output = price_table(("", "left"), *modes)
+    for period in periods:
+        shown = table_cells(period)
+        if period.price_id not in current:
+            shown[-1] = "replaced"
+        output.add_row("*" if period.price_id in in_force else "", *(plain(period.mode) for _ in modes), *shown)
+    console().print(output)
+    others = sorted({f"{row.vendor}/{row.model}" for row in periods} - {model})
+    if others:
+        click.echo(f"As {plain(', '.join(others))}.")
