@@ -108,6 +108,7 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
             "unpriced_calls": zero(usage.c.unpriced_calls, 0),
             "copied_calls": zero(usage.c.copied_calls, 0),
             "unrecorded_calls": zero(usage.c.unrecorded_calls, 0),
+            "total_paid_usd": sa.case((usage.c.session_id.is_(None), sa.cast(0, Money())), else_=usage.c.paid_cost_usd),
         },
     )
 

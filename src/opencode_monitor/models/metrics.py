@@ -41,7 +41,8 @@ class SessionResourceMetrics(Base):
         unpriced_calls: Of these, the ones without a price.
         copied_calls: Calls that a fork copied.
         unrecorded_calls: Calls that OpenCode stored without usage: failed, cut off or still running.
-        reported_cost_usd: The sum of what OpenCode stored, copies left out.
+        reported_cost_usd: The sum of what OpenCode stored, copies left out; NULL where there are calls and it stored a cost for none.
+        total_paid_usd: The sum of what is paid per call, flat fees left out; NULL where there are calls and none of it is known.
     """
 
     __tablename__ = "session_resource_metrics"
@@ -64,6 +65,7 @@ class SessionResourceMetrics(Base):
     unpriced_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     copied_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     unrecorded_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    total_paid_usd: Mapped[Decimal | None]
 
     __table_args__ = (
         Index("idx_session_metrics_cost", "total_cost_usd"),

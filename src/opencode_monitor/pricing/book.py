@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
 # `model_pricing` has one row per model name, as the plan has it: the price of the vendor that made the model.
-_MAKERS = (
+MAKERS = (
     "anthropic",
     "openai",
     "google",
@@ -105,7 +105,7 @@ def find_periods(model: str, *, at: datetime, connection: sa.Connection | None =
     """
     vendor, slash, name = model.partition("/")
     if not slash:
-        vendor, name = next(((maker, model) for maker in _MAKERS if resolve_model(maker, model)), ("", model))
+        vendor, name = next(((maker, model) for maker in MAKERS if resolve_model(maker, model)), ("", model))
     if connection is not None:
         return _stored_periods(connection, vendor, name)
     entry = resolve_model(vendor, name)
@@ -156,7 +156,7 @@ def _refresh_model_pricing(connection: sa.Connection, *, now: datetime) -> None:
             .label("place"),
         )
         .where(
-            PricePeriodRow.vendor.in_(_MAKERS),
+            PricePeriodRow.vendor.in_(MAKERS),
             PricePeriodRow.mode == "standard",
             PricePeriodRow.min_context_tokens == 0,
             PricePeriodRow.status != "provisional",

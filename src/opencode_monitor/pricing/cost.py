@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -23,6 +23,7 @@ from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
 from opencode_monitor.pricing.book import find_periods, load_cells
 from opencode_monitor.pricing.catalog import PriceCell, find_cell, price_cells
+from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.tokens import TokenBuckets
 
 if TYPE_CHECKING:
@@ -130,19 +131,31 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
     """
     _zero_copies(connection, scope)
     _price_steps(connection, scope, again=again)
-    _sum_messages(connection, scope)
+    charge_calls(connection, scope)
+    sum_messages(connection, scope)
     _share_steps(connection, scope)
 
 
 def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None:
-    """A copy made by a fork was billed with its original."""
+    """A copy made by a fork was billed with its original; what turns out to be none has no cost until it is priced."""
+    copies = sa.select(Message.message_id).where(Message.copied_from.is_not(None))
     connection.execute(
         sa.update(StepEvent)
-        .values(step_cost_usd=sa.cast(0, Money()), price_id=None)
+        .values(step_cost_usd=sa.cast(0, Money()), paid_cost_usd=sa.cast(0, Money()), price_id=None)
         .where(
-            StepEvent.message_id.in_(sa.select(Message.message_id).where(Message.copied_from.is_not(None))),
+            StepEvent.message_id.in_(copies),
             StepEvent.input_tokens.is_not(None),
             sa.or_(StepEvent.step_cost_usd.is_(None), StepEvent.step_cost_usd != 0, StepEvent.price_id.is_not(None)),
+            in_scope(StepEvent.session_id, scope),
+        )
+    )
+    connection.execute(
+        sa.update(StepEvent)
+        .values(step_cost_usd=None)
+        .where(
+            StepEvent.message_id.not_in(copies),
+            StepEvent.step_cost_usd.is_not(None),
+            StepEvent.price_id.is_(None),
             in_scope(StepEvent.session_id, scope),
         )
     )
@@ -166,7 +179,11 @@ def _price_steps(connection: sa.Connection, scope: sa.FromClause | None, *, agai
         # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
         connection.execute(
             sa.update(StepEvent)
-            .values(step_cost_usd=priced.c.cost, price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)))
+            .values(
+                step_cost_usd=priced.c.cost,
+                paid_cost_usd=priced.c.cost,
+                price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)),
+            )
             .where(StepEvent.step_id == priced.c.step_id)
         )
 
@@ -203,32 +220,39 @@ def _priced_steps(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bo
     )
 
 
-def _sum_messages(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+def sum_messages(connection: sa.Connection, scope: sa.FromClause | None = None) -> None:
+    """Sum the calls of each message: what they cost at list price, and what is paid for them; NULL where that of one call is unknown.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+    """
     calls = (
         sa.select(
             StepEvent.message_id,
             sa.func.count().label("calls"),
             sa.func.count(StepEvent.step_cost_usd).label("priced"),
             sa.func.sum(StepEvent.step_cost_usd).label("cost"),
+            sa.func.count(StepEvent.paid_cost_usd).label("charged"),
+            sa.func.sum(StepEvent.paid_cost_usd).label("paid"),
         )
         .where(StepEvent.input_tokens.is_not(None), in_scope(StepEvent.session_id, scope))
         .group_by(StepEvent.message_id)
         .subquery("calls")
     )
     all_priced = calls.c.priced == calls.c.calls
-    connection.execute(
-        sa.update(Message)
-        .values(
-            call_count=calls.c.calls,
-            message_cost_usd=sa.case((all_priced, calls.c.cost)),
-            cost_basis=sa.case(
-                (Message.copied_from.is_not(None), CostBasis.COPIED.value),
-                (all_priced, CostBasis.CALCULATED.value),
-                else_=CostBasis.UNPRICED.value,
-            ),
-        )
-        .where(Message.message_id == calls.c.message_id)
-    )
+    values: dict[InstrumentedAttribute[Any], sa.ColumnElement[Any]] = {
+        Message.call_count: calls.c.calls,
+        Message.message_cost_usd: sa.case((all_priced, calls.c.cost)),
+        Message.cost_basis: sa.case(
+            (Message.copied_from.is_not(None), CostBasis.COPIED.value),
+            (all_priced, CostBasis.CALCULATED.value),
+            else_=CostBasis.UNPRICED.value,
+        ),
+        Message.paid_cost_usd: sa.case((calls.c.charged == calls.c.calls, calls.c.paid)),
+    }
+    differs = sa.or_(*(column.is_distinct_from(value) for column, value in values.items()))
+    connection.execute(sa.update(Message).values(values).where(Message.message_id == calls.c.message_id, differs))
 
 
 def _share_steps(connection: sa.Connection, scope: sa.FromClause | None) -> None:
