@@ -37,6 +37,7 @@ class SessionResourceMetrics(Base):
         total_output_tokens: Visible output tokens.
         total_cost_usd: The sum of the priced calls in USD; NULL where there are calls and none of them has a price.
         created_at: The session's own start (UTC), not the load's, so that a group by day is one by the day of the work.
+        updated_at: When one of the values last changed.
         call_count: Calls with recorded usage, copies left out.
         unpriced_calls: Of these, the ones without a price.
         copied_calls: Calls that a fork copied.
