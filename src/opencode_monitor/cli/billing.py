@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from opencode_monitor.repositories import BillingRepository, Usage
 
 
-@click.command()
+# Without it, "-1" would be an unknown option and not a multiplier that makes no sense.
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("target", metavar="PROVIDER[/MODEL-GLOB]", required=False)
 @click.argument("multiplier", required=False)
 @click.option("--bucket", metavar="BUCKET", help="Only input, output, reasoning, cache-read or cache-write tokens; default: all.")
