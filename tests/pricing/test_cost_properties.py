@@ -122,7 +122,7 @@ def test_find_cell_change_at_midnight_utc_is_the_same_instant_in_any_zone(offset
     assert cell.input_usd_per_token == Decimal("0.000001") * (2 if seconds >= 0 else 1)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     calls=st.lists(
         st.tuples(
