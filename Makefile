@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate clean
+.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate bench-cost clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench-queries: install ## Measure the questions of docs/queries.md on the old sc
 
 bench-migrate: install ## Measure the migration up and down beside a bare copy
 	$(BIN)/python benchmarks/migrate.py
+
+bench-cost: install ## Measure pricing and metrics beside bare sums over the same rows
+	$(BIN)/python benchmarks/cost.py
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist htmlcov

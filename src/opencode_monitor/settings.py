@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         database_url: `duckdb:///FILE` or `postgresql+psycopg://...`; from `OPENCODE_MONITOR_DATABASE_URL` or `OPENCODE_MONITOR_DB`, where
             a plain path is also understood.
         tz: The time zone of days in reports, an IANA name; the system's where absent.
+        cost: Which of the three numbers the reports show: list, reported or paid.
     """
 
     model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", extra="ignore")
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENCODE_MONITOR_DATABASE_URL", "OPENCODE_MONITOR_DB"),
     )
     tz: str | None = None
+    cost: str = "list"
 
 
 def database_url_of(database: str | Path) -> str:

@@ -68,7 +68,8 @@ class TestStart:
         outcome = run("--db", sample_database, "--tz", "UTC")
 
         assert outcome.exit_code == 0
-        assert re.match(r"Daily cost · \d{4}-\d\d-\d\d … \d{4}-\d\d-\d\d · UTC · list prices, USD\n", outcome.stdout)
+        head = r"Daily cost · \d{4}-\d\d-\d\d … \d{4}-\d\d-\d\d · UTC · list prices, USD; OpenCode's own figures: --cost reported\n"
+        assert re.match(head, outcome.stdout)
 
     @pytest.mark.parametrize("option", ["-h", "--help"])
     def test_cli_help_lists_every_command(self, option: str) -> None:

@@ -24,7 +24,10 @@ USAGE_FIELDS = [
     "reasoning_tokens",
     "cost_usd",
     "reported_cost_usd",
+    "paid_cost_usd",
     "unpriced_calls",
+    "unreported_calls",
+    "paid_unknown_calls",
     "copied_calls",
 ]
 OWN_FIELDS = {
@@ -64,7 +67,7 @@ class TestEnvelope:
     def test_report_json_has_the_promised_fields(self, sample_database: Path, name: str) -> None:
         document = report(sample_database, name).json
 
-        assert list(document) == ["schema", "range", "tz", "rows", "totals", "warnings"]
+        assert list(document) == ["schema", "range", "tz", "rows", "totals", "cost", "fees", "warnings"]
         assert document["schema"] == f"opencode-monitor/{name}@1"
         assert (document["range"], document["tz"]) == ({"since": None, "until": None}, "UTC")
         assert set(OWN_FIELDS[name] + USAGE_FIELDS) <= set(document["rows"][0])
@@ -265,7 +268,9 @@ class TestTables:
 
         assert outcome.exit_code == 0
         assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", outcome.stdout) is None
-        assert outcome.stdout.splitlines()[0] == f"{name.capitalize()} cost · all time · UTC · list prices, USD"
+        assert outcome.stdout.splitlines()[0] == (
+            f"{name.capitalize()} cost · all time · UTC · list prices, USD; OpenCode's own figures: --cost reported"
+        )
         assert outcome.stdout.splitlines()[-1].split()[-1] == f"${sample.total[6]:,.2f}"
         assert all(len(line) <= 120 for line in outcome.stdout.splitlines())
 

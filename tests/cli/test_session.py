@@ -53,7 +53,7 @@ class TestSession:
 
         lines = outcome.stdout.splitlines()
         assert outcome.exit_code == 0
-        assert lines[0] == f"{parent}  Fix the cart   ${own + of_child:.2f}   (own ${own:.2f} + sub-agents ${of_child:.2f})"
+        assert lines[1] == f"{parent}  Fix the cart   ${own + of_child:.2f}   (own ${own:.2f} + sub-agents ${of_child:.2f})"
         assert lines[-1] == f"└── ↳ {child}  look around (@general subagent)   ${of_child:.2f}"
         assert document["totals"]["child_sessions"] == [child]
         assert Decimal(document["totals"]["cost_usd"]) == own
@@ -127,4 +127,4 @@ class TestSession:
         outcome = run("--db", make_database(store), "session", first["id"])
 
         assert outcome.exit_code == 0
-        assert outcome.stdout.splitlines()[0].endswith("(own $0.0040 + sub-agents $0.0040)")
+        assert outcome.stdout.splitlines()[1].endswith("(own $0.0040 + sub-agents $0.0040)")

@@ -20,6 +20,7 @@ from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest import pipeline
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
+from opencode_monitor.integrity.cost_check import check_costs
 from opencode_monitor.models import Base
 from opencode_monitor.pricing.book import add_periods
 from opencode_monitor.pricing.catalog import user_period
@@ -136,6 +137,32 @@ class TestRealStores:
         assert summary.counts.changed == 0
         assert summary.counts.new == summary.read
         assert not summary.skipped
+
+    def test_import_sources_era_that_bills_reasoning_twice_differs_by_exactly_the_reasoning(self, engine: sa.Engine, real: Path) -> None:
+        load(engine, real / "sqlite-1.3.2")
+
+        with DatabaseSession(engine) as session:
+            rows = {row.model: row for row in CostRepository(session).by_model() if row.calls}
+            reasoning = {
+                model: row.reasoning_tokens * Decimal(PER_MILLION[model.partition("/")[2]][3]) / 10**6 for model, row in rows.items()
+            }
+            surplus = {
+                model: None if row.reported_cost_usd is None or row.cost_usd is None else row.reported_cost_usd - row.cost_usd
+                for model, row in rows.items()
+            }
+        assert surplus == reasoning
+        assert rows["openrouter/anthropic/claude-sonnet-4.5"].reported_cost_usd == Decimal("0.0167613")
+        assert surplus["openrouter/anthropic/claude-sonnet-4.5"] == Decimal("0.00204")
+
+    @pytest.mark.parametrize("name", STORES)
+    def test_import_sources_real_store_passes_the_recomputation(self, engine: sa.Engine, real: Path, name: str) -> None:
+        load(engine, real / name)
+
+        with engine.connect() as connection:
+            check = check_costs(connection, now=NOW)
+
+        assert (check.found, check.differences) == (0, [])
+        assert check.rows["step_events"] > 0
 
     @pytest.mark.parametrize("name", ["json-1.1.65", "sqlite-1.3.2", "sqlite-1.18.33"])
     def test_import_sources_twice_changes_nothing(self, engine: sa.Engine, real: Path, name: str) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.billing import adjust, billing
 from opencode_monitor.cli.context import State
+from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.importing import demo, import_
@@ -84,8 +86,10 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, sessions, session, pricing, db, doctor):
+for command in (import_, demo, daily, weekly, monthly, models, sessions, session, pricing, cost, db, doctor):
     cli.add_command(command)
+for command in (adjust, billing):
+    pricing.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,14 +13,23 @@ from zoneinfo import ZoneInfo
 import click
 
 from opencode_monitor.cli.ranges import parse_duration, parse_zone
-from opencode_monitor.errors import SchemaError
+from opencode_monitor.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
+    from opencode_monitor.metrics.usage import CostNumber
+
 FOUND_SOMETHING = 3
 """The exit code of a command that finished and found something wrong."""
+
+COST_TITLES = {
+    "list": "list prices, USD; OpenCode's own figures: --cost reported",
+    "reported": "as OpenCode stored it, USD; list prices: --cost list",
+    "paid": "out of pocket by your statements, USD; list prices: --cost list",
+}
+"""What each of the three numbers is, for the head of a report."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,6 +69,23 @@ class State:
 
         name = self.tz or load_settings().tz
         return parse_zone(name) if name else system_zone()
+
+    def cost_number(self, chosen: str | None) -> CostNumber:
+        """Which of the three numbers a report shows: the one given, else that of the settings.
+
+        Args:
+            chosen: The value of `--cost`.
+
+        Raises:
+            UsageError: The settings name none of the three.
+        """
+        from opencode_monitor.metrics.usage import CostNumber  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        from opencode_monitor.settings import load_settings  # noqa: PLC0415 - pydantic takes 0.1 s
+
+        name = chosen or load_settings().cost
+        if name not in list(CostNumber):
+            raise UsageError(f"$OPENCODE_MONITOR_COST is {name!r}. Use {', '.join(CostNumber)}.")
+        return CostNumber(name)
 
     def database_exists(self) -> bool:
         """Tell whether there is something to read; a server is taken to be there."""
@@ -129,4 +155,10 @@ def range_options(command: Command) -> Command:
     return command
 
 
+cost_option = click.option(
+    "--cost",
+    "cost",
+    type=click.Choice(["list", "reported", "paid"]),
+    help="Which number to show: list price, OpenCode's own, or out of pocket. Default: $OPENCODE_MONITOR_COST, else list.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

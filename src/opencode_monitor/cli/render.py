@@ -73,6 +73,7 @@ def envelope(
     report_range: Mapping[str, str | None] | None = None,
     tz: str | None = None,
     warnings: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the JSON that every report prints.
 
@@ -83,6 +84,7 @@ def envelope(
         report_range: What was looked at.
         tz: The zone of its days.
         warnings: What a reader of the numbers must know.
+        more: What this report says beside its rows, by name.
     """
     document = {
         "schema": f"opencode-monitor/{schema}@1",
@@ -90,6 +92,7 @@ def envelope(
         "tz": tz,
         "rows": [_as_object(row) for row in rows],
         "totals": None if totals is None else _as_object(totals),
+        **(more or {}),
         "warnings": list(warnings),
     }
     # In ASCII: what would steer a terminal arrives as an escape there, and as itself in a program.

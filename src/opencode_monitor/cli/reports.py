@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now, range_options
+from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now, range_options
 from opencode_monitor.cli.ranges import ReportRange, resolve_range, to_utc
-from opencode_monitor.cli.render import console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date
+    from decimal import Decimal
 
-    from opencode_monitor.repositories import CostRepository, TimeRange, Usage
+    from opencode_monitor.repositories import CostNumber, CostRepository, TimeRange, Usage
 
 _SESSIONS_SHOWN = 20
 _USAGE_HEADERS = (
@@ -33,44 +34,50 @@ _ID_CHARS = 16  # `ses_` and the id's time: enough for `session` to find it
 
 @click.command()
 @range_options
+@cost_option
 @json_option
 @click.pass_obj
-def daily(state: State, since: str | None, until: str | None, last: str | None, as_json: bool) -> None:
+def daily(state: State, since: str | None, until: str | None, last: str | None, cost: str | None, as_json: bool) -> None:
     """Show what each day cost."""
-    _period_report(state, "daily", "day", "Day", since, until, last, as_json=as_json)
+    _period_report(state, "daily", "day", "Day", since, until, last, cost, as_json=as_json)
 
 
 @click.command()
 @range_options
+@cost_option
 @json_option
 @click.pass_obj
-def weekly(state: State, since: str | None, until: str | None, last: str | None, as_json: bool) -> None:
+def weekly(state: State, since: str | None, until: str | None, last: str | None, cost: str | None, as_json: bool) -> None:
     """Show what each week cost; weeks begin on Monday."""
-    _period_report(state, "weekly", "week", "Week of", since, until, last, as_json=as_json, default_last="12w")
+    _period_report(state, "weekly", "week", "Week of", since, until, last, cost, as_json=as_json, default_last="12w")
 
 
 @click.command()
 @range_options
+@cost_option
 @json_option
 @click.pass_obj
-def monthly(state: State, since: str | None, until: str | None, last: str | None, as_json: bool) -> None:
+def monthly(state: State, since: str | None, until: str | None, last: str | None, cost: str | None, as_json: bool) -> None:
     """Show what each month cost."""
-    _period_report(state, "monthly", "month", "Month", since, until, last, as_json=as_json, default_last="1y")
+    _period_report(state, "monthly", "month", "Month", since, until, last, cost, as_json=as_json, default_last="1y")
 
 
 @click.command()
 @range_options
+@cost_option
 @json_option
 @click.pass_obj
-def models(state: State, since: str | None, until: str | None, last: str | None, as_json: bool) -> None:
+def models(state: State, since: str | None, until: str | None, last: str | None, cost: str | None, as_json: bool) -> None:
     """Show what each model cost, the most expensive first."""
+    number = state.cost_number(cost)
     _report(
         state,
         "models",
         resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
-        lambda costs, time_range: costs.by_model(time_range),
+        lambda costs, time_range: costs.by_model(time_range, cost_number=number),
         (("Model", "left"), ("Sessions", "right")),
         lambda row: (plain(row.model), str(row.sessions)),
+        number=number,
         as_json=as_json,
     )
 
@@ -89,6 +96,7 @@ def models(state: State, since: str | None, until: str | None, last: str | None,
     type=click.IntRange(min=1),
     help=f"At most so many rows. Default: {_SESSIONS_SHOWN} in the table, all with --json.",
 )
+@cost_option
 @json_option
 @click.pass_obj
 def sessions(
@@ -98,17 +106,19 @@ def sessions(
     last: str | None,
     sort: str,
     limit: int | None,
+    cost: str | None,
     as_json: bool,
 ) -> None:
     """Show what each session cost; a sub-agent's session is a row of its own."""
     if limit is None and not as_json:
         limit = _SESSIONS_SHOWN
     zone = state.zone
+    number = state.cost_number(cost)
     _report(
         state,
         "sessions",
         resolve_range(since=since, until=until, last=last, tz=zone, now=now()),
-        lambda costs, time_range: costs.by_session(time_range, sort=sort, limit=limit),
+        lambda costs, time_range: costs.by_session(time_range, sort=sort, limit=limit, cost_number=number),
         (("Session", "left"), ("Started", "left"), ("Title", "left"), ("Agent", "left")),
         lambda row: (
             plain(row.session_id[:_ID_CHARS]),
@@ -116,6 +126,7 @@ def sessions(
             ("↳ " if row.parent_session_id else "") + plain(row.title, _TITLE_CHARS),
             plain(row.agent),
         ),
+        number=number,
         as_json=as_json,
         usage_headers=_SESSION_USAGE_HEADERS,
     )
@@ -129,6 +140,7 @@ def _period_report(
     since: str | None,
     until: str | None,
     last: str | None,
+    cost: str | None,
     *,
     as_json: bool,
     default_last: str = "30d",
@@ -149,6 +161,7 @@ def _period_report(
         rows,
         ((title, "left"), ("Sessions", "right")),
         lambda row: (_show_period(row.period, today if interval == "day" else None), str(row.sessions)),
+        number=state.cost_number(cost),
         as_json=as_json,
         footnote="today, incomplete" if interval == "day" else None,
     )
@@ -162,19 +175,21 @@ def _report(
     headers: Sequence[tuple[str, str]],
     lead: Callable[[Any], tuple[str, ...]],
     *,
+    number: CostNumber,
     as_json: bool,
     footnote: str | None = None,
     usage_headers: Sequence[tuple[str, str]] = _USAGE_HEADERS,
 ) -> None:
     """Run one report: rows and totals of one range, as JSON or as a table."""
-    from opencode_monitor.repositories import CostRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import BillingRepository, CostRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     with state.sessions()() as session:
         costs = CostRepository(session)
         time_range = TimeRange(to_utc(report_range.start), to_utc(report_range.end))
         rows = query(costs, time_range)
         totals = costs.total(time_range)
-        warnings = _warnings(totals)
+        fees = BillingRepository(session).fees(time_range, tz=state.zone, now=now())
+        warnings = _warnings(totals, number)
     if as_json:
         click.echo(
             envelope(
@@ -184,21 +199,26 @@ def _report(
                 report_range=report_range.as_json(),
                 tz=report_range.tz,
                 warnings=[text for _, text in warnings],
+                more={"cost": number.value, "fees": [{"provider": one.provider, "fee_usd": as_json_value(one.fee_usd)} for one in fees]},
             )
         )
         return
     output = console()
-    output.print(f"{schema.capitalize()} cost · {report_range.describe()} · {report_range.tz} · list prices, USD")
-    if not rows:
+    output.print(f"{schema.capitalize()} cost · {report_range.describe()} · {report_range.tz} · {COST_TITLES[number]}")
+    shown_fees = fees if number == "paid" else []
+    if not rows and not shown_fees:
         output.print("No calls in this range. Look further back with --last all, or run: opencode-monitor import")
         return
     titles = [title for title, _ in usage_headers]
     shown = table([*headers, *usage_headers])
     for row in rows:
-        shown.add_row(*lead(row), *_usage_cells(row, titles))
+        shown.add_row(*lead(row), *_usage_cells(row, titles, number))
     shown.add_section()
     blank = [str(totals.sessions) if title == "Sessions" else "" for title, _ in headers[1:]]
-    shown.add_row("Total", *blank, *_usage_cells(totals, titles), style="bold")
+    shown.add_row("Total", *blank, *_usage_cells(totals, titles, number), style="bold")
+    for fee in shown_fees:
+        # Not in the total: a flat fee is owed whatever was used.
+        shown.add_row(f"Fee {plain(fee.provider)}", *("" for _ in [*headers[1:], *titles[:-1]]), show_usd(fee.fee_usd) + " ")
     output.print(shown)
     if footnote and any(lead(row)[0].endswith("*") for row in rows):
         warnings = [("*", footnote), *warnings]
@@ -206,8 +226,9 @@ def _report(
         note(f"{mark} {text}".strip(), quiet=state.quiet)
 
 
-def _usage_cells(usage: Usage, titles: Sequence[str]) -> list[str]:
-    cost = show_usd(usage.cost_usd)
+def _usage_cells(usage: Usage, titles: Sequence[str], number: CostNumber) -> list[str]:
+    known: Decimal | None = getattr(usage, number.field)
+    is_least = known is not None and getattr(usage, number.unknown_field) > 0
     buckets = {
         "Input": usage.input_tokens,
         "Cache rd": usage.cache_read_tokens,
@@ -219,16 +240,21 @@ def _usage_cells(usage: Usage, titles: Sequence[str]) -> list[str]:
         "Calls": f"{usage.calls:,}",
         **{title: show_tokens(count) for title, count in buckets.items()},
         "Tokens": show_tokens(sum(buckets.values())),
-        # "At least": some of these calls have no price. The dagger points to the note on calls without usage.
-        "Cost": f"{'≥ ' if usage.unpriced_calls and usage.cost_usd is not None else ''}{cost}{'†' if usage.unrecorded_calls else ' '}",
+        # "At least": of some of these calls the number is unknown. The dagger points to the note on calls without usage.
+        "Cost": f"{'≥ ' if is_least else ''}{show_usd(known)}{'†' if usage.unrecorded_calls else ' '}",
     }
     return [cells[title] for title in titles]
 
 
-def _warnings(totals: Usage) -> list[tuple[str, str]]:
+def _warnings(totals: Usage, number: CostNumber) -> list[tuple[str, str]]:
     """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
+    unknown = {
+        "list": "calls have no price and are not in the cost: opencode-monitor pricing missing",
+        "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
+        "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
+    }
     said = (
-        (totals.unpriced_calls, "≥", "calls have no price and are not in the cost: opencode-monitor pricing missing"),
+        (getattr(totals, number.unknown_field), "≥", unknown[number]),
         (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
         (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import State, json_option
+from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option
 from opencode_monitor.cli.render import as_json_value, console, envelope, plain, show_tokens, show_usd
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.models import Message, Part, Session
+    from opencode_monitor.models import Message, Part, Session, SessionResourceMetrics
+    from opencode_monitor.repositories import CostNumber
 
 _TITLE_CHARS = 60
 
@@ -23,19 +24,24 @@ _TITLE_CHARS = 60
 @click.command()
 @click.argument("session_id")
 @click.option("--parts", "with_parts", is_flag=True, help="Show the parts of each message.")
+@cost_option
 @json_option
 @click.pass_obj
-def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> None:
-    """Show one session by its id or the beginning of it: what each message, and each part of it, cost."""
+def session(state: State, session_id: str, with_parts: bool, cost: str | None, as_json: bool) -> None:
+    """Show one session by its id or the beginning of it: what each message, and each part of it, cost.
+
+    Parts have a share of the list price alone.
+    """
     from opencode_monitor.repositories import MessageRepository, MetricsRepository, PartRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
+    number = state.cost_number(cost)
     with state.sessions()() as database:
         found = SessionRepository(database).find(session_id)
         metrics = MetricsRepository(database).get(found.session_id)
-        own_cost = metrics.total_cost_usd if metrics else None
+        own_cost = _cost_of(metrics, number)
         children = SessionRepository(database).children(found.session_id)
         seen = {found.session_id, *(child.session_id for child in children)}
-        child_costs = {child.session_id: _tree_cost(database, child, seen) for child in children}
+        child_costs = {child.session_id: _tree_cost(database, child, seen, number) for child in children}
         parts: dict[str, list[Part]] = defaultdict(list)
         for part in PartRepository(database).of_session(found.session_id):
             parts[part.message_id or ""].append(part)
@@ -47,18 +53,21 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
             "session_id": found.session_id,
             "title": found.title,
             "parent_session_id": found.parent_session_id,
-            "cost_usd": own_cost,
+            "cost_usd": metrics.total_cost_usd if metrics else None,
+            "reported_cost_usd": metrics.reported_cost_usd if metrics else None,
+            "paid_cost_usd": metrics.total_paid_usd if metrics else None,
             "child_sessions": list(child_costs),
         }
-        click.echo(envelope("session", rows=rows, totals=totals))
+        click.echo(envelope("session", rows=rows, totals=totals, more={"cost": number.value}))
         return
     from rich.tree import Tree  # noqa: PLC0415 - reports only
 
     whole = _sum([own_cost, *child_costs.values()])
     shares = f"   (own {show_usd(own_cost)} + sub-agents {show_usd(_sum(list(child_costs.values())))})" if children else ""
+    console().print(f"Session cost · {COST_TITLES[number]}")
     tree = Tree(f"{plain(found.session_id)}  {plain(found.title, _TITLE_CHARS)}   {show_usd(whole)}{shares}")
     for message in messages:
-        branch = tree.add(_message_line(message, state))
+        branch = tree.add(_message_line(message, number, state))
         if with_parts:
             for part in parts[message.message_id]:
                 branch.add(f"{part.part_type:12} {plain(tools.get(part.part_id)):14} {show_usd(part.part_cost_usd)}")
@@ -67,7 +76,14 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
     console().print(tree)
 
 
-def _tree_cost(database: DatabaseSession, root: Session, seen: set[str]) -> Decimal | None:
+def _cost_of(metrics: SessionResourceMetrics | None, number: CostNumber) -> Decimal | None:
+    """Return one of the three numbers of a session in USD; None where it is unknown."""
+    if metrics is None:
+        return None
+    return {"list": metrics.total_cost_usd, "reported": metrics.reported_cost_usd, "paid": metrics.total_paid_usd}[number]
+
+
+def _tree_cost(database: DatabaseSession, root: Session, seen: set[str], number: CostNumber) -> Decimal | None:
     """Return what a session and all sessions below it cost in USD; those seen before are left out, so that each counts once."""
     from opencode_monitor.repositories import MetricsRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
@@ -75,8 +91,7 @@ def _tree_cost(database: DatabaseSession, root: Session, seen: set[str]) -> Deci
     waiting = [root]
     while waiting:
         current = waiting.pop()
-        metrics = MetricsRepository(database).get(current.session_id)
-        costs.append(metrics.total_cost_usd if metrics else None)
+        costs.append(_cost_of(MetricsRepository(database).get(current.session_id), number))
         for child in SessionRepository(database).children(current.session_id):
             if child.session_id not in seen:
                 seen.add(child.session_id)
@@ -98,7 +113,7 @@ def _tool_names(database: DatabaseSession, session_id: str) -> dict[str, str]:
     return {call.part_id: call.tool_name for call in calls}
 
 
-def _message_line(message: Message, state: State) -> str:
+def _message_line(message: Message, number: CostNumber, state: State) -> str:
     at = message.created_at.astimezone(state.zone).strftime("%m-%d %H:%M:%S") if message.created_at else "?"
     line = f"{message.message_id}  {plain(message.role):9} {at}"
     if message.role != "assistant":
@@ -109,7 +124,8 @@ def _message_line(message: Message, state: State) -> str:
             f"+{show_tokens(message.cache_write_tokens or 0)}  out {show_tokens(message.output_tokens or 0)}"
             f"+{show_tokens(message.reasoning_tokens or 0)}"
         )
-        cost = "copy of a fork" if message.copied_from else show_usd(message.message_cost_usd)
+        costs = {"list": message.message_cost_usd, "reported": message.reported_cost_usd, "paid": message.paid_cost_usd}
+        cost = "copy of a fork" if message.copied_from else show_usd(costs[number])
     else:
         used, cost = "no usage recorded", message.error_name or "cut off"
     return plain(f"{line}  {message.model_id}  {used}  {cost}")
@@ -128,6 +144,7 @@ def _message_object(message: Message, parts: list[Part], tools: dict[str, str]) 
         "output_tokens",
         "reasoning_tokens",
         "reported_cost_usd",
+        "paid_cost_usd",
         "cost_basis",
         "copied_from",
         "error_name",

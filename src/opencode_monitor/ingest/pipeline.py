@@ -49,9 +49,9 @@ BATCH_RECORDS = 8_000
 
 # Columns that the program computes, and that a changed source row makes stale.
 COMPUTED_COLUMNS = {
-    "messages": ("message_cost_usd", "cost_basis", "copied_from"),
+    "messages": ("message_cost_usd", "cost_basis", "copied_from", "paid_cost_usd"),
     "parts": ("part_cost_usd",),
-    "step_events": ("step_cost_usd", "price_id"),
+    "step_events": ("step_cost_usd", "price_id", "paid_cost_usd"),
 }
 COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.

@@ -220,7 +220,7 @@ def _changes(connection: sa.Connection, scope: RepriceScope) -> Iterator[sa.Subq
     """Make the calls selectable whose price row or cost is another one by the book of today."""
     resolve_aliases(connection)
     with staged_cells(connection) as cell:
-        priced = priced_steps(cell, None, again=True)
+        priced = priced_steps(cell, again=True).subquery("priced")
         price_id = sa.case((priced.c.cost.is_not(None), priced.c.price_id))
         conditions: list[sa.ColumnElement[Any]] = [Message.copied_from.is_(None), StepEvent.input_tokens.is_not(None)]
         if scope.model is not None:

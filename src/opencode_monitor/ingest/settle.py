@@ -11,7 +11,8 @@ from opencode_monitor.ingest.forks import mark_copies
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.models import Session, SessionResourceMetrics
 from opencode_monitor.pricing.book import resolve_aliases
-from opencode_monitor.pricing.cost import price_calls, priceable_sessions
+from opencode_monitor.pricing.cost import price_calls, priceable_sessions, sum_messages
+from opencode_monitor.pricing.paid import charge_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,3 +51,15 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
     settle_sessions(connection, open_sessions, now=now)
+
+
+def recharge(connection: sa.Connection, *, now: datetime) -> None:
+    """Bring what is paid up to date after the user's statements changed; list prices, and the costs that follow from them, stay.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: What `updated_at` of the aggregates says.
+    """
+    charge_calls(connection)
+    sum_messages(connection)
+    aggregate_sessions(connection, None, now=now)

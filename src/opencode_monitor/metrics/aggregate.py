@@ -24,6 +24,7 @@ from opencode_monitor.pricing.cost import in_scope
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
 
 def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *, now: datetime) -> None:
@@ -41,61 +42,37 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
             sa.func.avg(_milliseconds(Message.created_at, Message.completed_at))
             .filter(Message.role == "assistant")
             .label("avg_response_time_ms"),
-            _milliseconds(sa.func.min(Message.created_at), sa.func.max(sa.func.coalesce(Message.completed_at, Message.created_at))).label(
-                "duration_ms"
-            ),
             *(column.label(name) for name, column in usage_columns().items()),
         )
         .where(in_scope(Message.session_id, scope))
         .group_by(Message.session_id)
         .subquery("usage")
     )
-    counts = {
-        "part_count": _count(Part, scope),
-        "tool_call_count": _count(ToolCall, scope),
-        "error_count": _count(ErrorEvent, scope),
-        "file_operation_count": _count(FileOperation, scope),
-    }
+    calls = _count(ToolCall, scope)
     execution = (
         sa.select(ToolCall.session_id, sa.func.sum(ToolCall.execution_time_ms).label("total"))
         .where(in_scope(ToolCall.session_id, scope))
         .group_by(ToolCall.session_id)
         .subquery("execution")
     )
-    source: sa.FromClause = Session.__table__.outerjoin(usage, usage.c.session_id == Session.session_id).outerjoin(
-        execution, execution.c.session_id == Session.session_id
-    )
-    for counted in counts.values():
-        source = source.outerjoin(counted, counted.c.session_id == Session.session_id)
     zero = sa.func.coalesce
-    count_columns = {name: zero(counted.c.number, 0) for name, counted in counts.items()}
-    cost = sa.case((usage.c.session_id.is_(None), sa.cast(0, Money())), else_=usage.c.cost_usd)
-    message_count = zero(usage.c.message_count, 0)
-    _write(
-        connection,
-        SessionStats,
-        source,
-        scope,
-        {
-            "session_id": Session.session_id,
-            "message_count": message_count,
-            **count_columns,
-            "duration_ms": usage.c.duration_ms,
-            "total_cost_usd": cost,
-        },
-    )
+
+    def cost(name: str) -> sa.ColumnElement[Decimal | None]:
+        """A session without messages cost nothing."""
+        return sa.case((usage.c.session_id.is_(None), sa.cast(0, Money())), else_=usage.c[name])
+
     _write(
         connection,
         SessionResourceMetrics,
-        source,
+        _beside_sessions(usage, calls, execution),
         scope,
         {
             "session_id": Session.session_id,
             "total_input_tokens": zero(usage.c.input_tokens, 0),
             "total_output_tokens": zero(usage.c.output_tokens, 0),
-            "total_cost_usd": cost,
-            "tool_call_count": count_columns["tool_call_count"],
-            "message_count": message_count,
+            "total_cost_usd": cost("cost_usd"),
+            "tool_call_count": zero(calls.c.number, 0),
+            "message_count": zero(usage.c.message_count, 0),
             "avg_response_time_ms": usage.c.avg_response_time_ms,
             "total_execution_time_ms": execution.c.total,
             "created_at": Session.created_at,
@@ -103,13 +80,52 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
             "total_cache_read_tokens": zero(usage.c.cache_read_tokens, 0),
             "total_cache_write_tokens": zero(usage.c.cache_write_tokens, 0),
             "total_reasoning_tokens": zero(usage.c.reasoning_tokens, 0),
-            "reported_cost_usd": usage.c.reported_cost_usd,
+            "reported_cost_usd": cost("reported_cost_usd"),
             "call_count": zero(usage.c.calls, 0),
             "unpriced_calls": zero(usage.c.unpriced_calls, 0),
             "copied_calls": zero(usage.c.copied_calls, 0),
             "unrecorded_calls": zero(usage.c.unrecorded_calls, 0),
+            "total_paid_usd": cost("paid_cost_usd"),
         },
     )
+    duration = (
+        sa.select(
+            Message.session_id,
+            _milliseconds(sa.func.min(Message.created_at), sa.func.max(sa.func.coalesce(Message.completed_at, Message.created_at))).label(
+                "milliseconds"
+            ),
+        )
+        .where(in_scope(Message.session_id, scope))
+        .group_by(Message.session_id)
+        .subquery("duration")
+    )
+    parts, errors, files = _count(Part, scope), _count(ErrorEvent, scope), _count(FileOperation, scope)
+    metrics = SessionResourceMetrics.__table__
+    _write(
+        connection,
+        SessionStats,
+        # What both tables hold is not summed twice.
+        _beside_sessions(duration, parts, errors, files).join(metrics, metrics.c.session_id == Session.session_id),
+        scope,
+        {
+            "session_id": Session.session_id,
+            "message_count": metrics.c.message_count,
+            "part_count": zero(parts.c.number, 0),
+            "tool_call_count": metrics.c.tool_call_count,
+            "error_count": zero(errors.c.number, 0),
+            "file_operation_count": zero(files.c.number, 0),
+            "duration_ms": duration.c.milliseconds,
+            "total_cost_usd": metrics.c.total_cost_usd,
+        },
+    )
+
+
+def _beside_sessions(*sums: sa.Subquery) -> sa.FromClause:
+    """Return all sessions with their row of each subquery, if there is one."""
+    source: sa.FromClause = Session.__table__
+    for one in sums:
+        source = source.outerjoin(one, one.c.session_id == Session.session_id)
+    return source
 
 
 def _write(
@@ -121,12 +137,10 @@ def _write(
 ) -> None:
     rows: sa.Select[Any] = sa.select(*columns.values()).select_from(source).where(in_scope(Session.session_id, scope))
     statement = insert(model).from_select(list(columns), rows)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["session_id"],
-            set_={name: statement.excluded[name] for name in columns if name != "session_id"},
-        )
-    )
+    new_values = {name: statement.excluded[name] for name in columns if name != "session_id"}
+    # A row that says the same already is left alone: an index over it costs DuckDB more than all the sums.
+    differs = sa.or_(*(getattr(model, name).is_distinct_from(value) for name, value in new_values.items() if name != "updated_at"))
+    connection.execute(statement.on_conflict_do_update(index_elements=["session_id"], set_=new_values, where=differs))
 
 
 def _count(model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.FromClause | None) -> sa.Subquery:

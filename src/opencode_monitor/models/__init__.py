@@ -1,6 +1,7 @@
 """The tables at head, as SQLAlchemy models."""
 
 from opencode_monitor.db.base import Base
+from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
 from opencode_monitor.models.audit import MigrationAudit
 from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
@@ -40,11 +41,13 @@ __all__ = [
     "Part",
     "PartSubtype",
     "Patch",
+    "PriceAdjustment",
     "PriceChange",
     "PricePeriodRow",
     "PriceRun",
     "PriceSource",
     "Project",
+    "ProviderBilling",
     "Session",
     "SessionResourceMetrics",
     "SessionStats",

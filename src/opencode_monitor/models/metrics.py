@@ -37,11 +37,13 @@ class SessionResourceMetrics(Base):
         total_output_tokens: Visible output tokens.
         total_cost_usd: The sum of the priced calls in USD; NULL where there are calls and none of them has a price.
         created_at: The session's own start (UTC), not the load's, so that a group by day is one by the day of the work.
+        updated_at: When one of the values last changed.
         call_count: Calls with recorded usage, copies left out.
         unpriced_calls: Of these, the ones without a price.
         copied_calls: Calls that a fork copied.
         unrecorded_calls: Calls that OpenCode stored without usage: failed, cut off or still running.
-        reported_cost_usd: The sum of what OpenCode stored, copies left out.
+        reported_cost_usd: The sum of what OpenCode stored, copies left out; NULL where there are calls and it stored a cost for none.
+        total_paid_usd: The sum of what is paid per call, flat fees left out; NULL where there are calls and none of it is known.
     """
 
     __tablename__ = "session_resource_metrics"
@@ -64,6 +66,7 @@ class SessionResourceMetrics(Base):
     unpriced_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     copied_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     unrecorded_calls: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    total_paid_usd: Mapped[Decimal | None]
 
     __table_args__ = (
         Index("idx_session_metrics_cost", "total_cost_usd"),

@@ -152,6 +152,7 @@ class StepEvent(PartSubtype):
         event: start or finish.
         step_cost_usd: The call at list price; NULL where it has no price.
         price_id: The row of the price book that priced it.
+        paid_cost_usd: The call out of pocket: its list price after the user's adjustments, 0 where calls are not metered; NULL if unknown.
     """
 
     __tablename__ = "step_events"
@@ -169,6 +170,7 @@ class StepEvent(PartSubtype):
     reported_cost_usd: Mapped[Decimal | None]
     step_cost_usd: Mapped[Decimal | None]
     price_id: Mapped[str | None]
+    paid_cost_usd: Mapped[Decimal | None]
 
     __table_args__ = (Index("ix_step_events__session_id", "session_id"),)
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.db.dialect import integer_division
@@ -23,10 +22,13 @@ from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
 from opencode_monitor.pricing.book import find_cells, load_cells
 from opencode_monitor.pricing.catalog import PriceCell, find_cell
+from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.tokens import TokenBuckets
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from sqlalchemy.orm import InstrumentedAttribute
 
 PRICE_OF_BUCKET = {
     "input_tokens": "input_usd_per_token",
@@ -56,7 +58,7 @@ def call_cost(step: type[StepEvent], cell: sa.FromClause) -> sa.ColumnElement[De
     """Return the formula as SQL over a step and the price cell that holds for it, in USD.
 
     Args:
-        step: The mapped class (or an alias of it) with the five buckets.
+        step: The mapped class with the five buckets.
         cell: A selectable with the five prices per token.
     """
     terms = [
@@ -128,30 +130,42 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
         again: Price the calls anew that were priced before.
     """
     _zero_copies(connection, scope)
-    _price_steps(connection, scope, again=again)
+    price_steps(connection, scope, again=again)
     sum_costs(connection, scope)
 
 
 def sum_costs(connection: sa.Connection, scope: sa.FromClause | None) -> None:
-    """Bring the messages and parts up to date with the costs of their steps.
+    """Bring what is paid, the messages and the parts up to date with the list costs of their steps.
 
     Args:
         connection: In a transaction of the caller's.
         scope: A selectable with the `session_id`s to look at; None for all sessions.
     """
-    _sum_messages(connection, scope)
-    _share_steps(connection, scope)
+    charge_calls(connection, scope)
+    sum_messages(connection, scope)
+    share_steps(connection, scope)
 
 
 def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None:
-    """A copy made by a fork was billed with its original."""
+    """A copy made by a fork was billed with its original; what turns out to be none has no cost until it is priced."""
+    copies = sa.select(Message.message_id).where(Message.copied_from.is_not(None))
     connection.execute(
         sa.update(StepEvent)
-        .values(step_cost_usd=sa.cast(0, Money()), price_id=None)
+        .values(step_cost_usd=sa.cast(0, Money()), paid_cost_usd=sa.cast(0, Money()), price_id=None)
         .where(
-            StepEvent.message_id.in_(sa.select(Message.message_id).where(Message.copied_from.is_not(None))),
+            StepEvent.message_id.in_(copies),
             StepEvent.input_tokens.is_not(None),
             sa.or_(StepEvent.step_cost_usd.is_(None), StepEvent.step_cost_usd != 0, StepEvent.price_id.is_not(None)),
+            in_scope(StepEvent.session_id, scope),
+        )
+    )
+    connection.execute(
+        sa.update(StepEvent)
+        .values(step_cost_usd=None)
+        .where(
+            StepEvent.message_id.not_in(copies),
+            StepEvent.step_cost_usd.is_not(None),
+            StepEvent.price_id.is_(None),
             in_scope(StepEvent.session_id, scope),
         )
     )
@@ -160,94 +174,105 @@ def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None
 def priceable_sessions(connection: sa.Connection) -> list[str]:
     """Return the sessions with a call that has no price yet, and would get one now."""
     with staged_cells(connection) as cell:
-        priced = priced_steps(cell, None, again=False)
+        priced = priced_steps(cell).subquery("priced")
         return list(connection.scalars(sa.select(priced.c.session_id).where(priced.c.cost.is_not(None)).distinct()).all())
 
 
 def staged_cells(connection: sa.Connection) -> AbstractContextManager[sa.FromClause]:
-    """Make the prices of all models in use selectable for a while."""
+    """Make the prices of all models in use selectable."""
     cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
     return staged(connection, "price_cells", _CELL_COLUMNS, cells)
 
 
-def _price_steps(connection: sa.Connection, scope: sa.FromClause | None, *, again: bool) -> None:
+def priced_steps(cell: sa.FromClause, *, again: bool = False) -> sa.Select[Any]:
+    """Select the calls that a cell of the book holds for, with their cost; nothing is written.
+
+    Args:
+        cell: What `staged_cells` made.
+        again: Take the calls too that have a price row.
+    """
+    return sa.select(StepEvent.step_id, StepEvent.session_id, call_cost(StepEvent, cell).label("cost"), cell.c.price_id).where(
+        *_is_priced_by(cell, None, again=again)
+    )
+
+
+def price_steps(connection: sa.Connection, scope: sa.FromClause | None = None, *, again: bool = False) -> None:
+    """Set the price row and the list cost of calls; what is paid is the same, as long as the user says nothing else.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+        again: Price the calls anew that were priced before.
+    """
     with staged_cells(connection) as cell:
-        priced = priced_steps(cell, scope, again=again)
-        # A row of the book that names no price for a bucket in use does not price the call: it stays without a price row too.
+        cost = call_cost(StepEvent, cell)
+        # Joined to the table itself: a subquery of its rows would have to be matched with them again. A row of the book that names no
+        # price for a bucket in use does not price the call: it stays without a price row too.
         connection.execute(
             sa.update(StepEvent)
-            .values(step_cost_usd=priced.c.cost, price_id=sa.case((priced.c.cost.is_not(None), priced.c.price_id)))
-            .where(StepEvent.step_id == priced.c.step_id)
+            .values(step_cost_usd=cost, paid_cost_usd=cost, price_id=sa.case((cost.is_not(None), cell.c.price_id)))
+            .where(*_is_priced_by(cell, scope, again=again))
         )
 
 
-def priced_steps(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> sa.Subquery:
-    """Return the calls that a cell of the book holds for, with their cost.
-
-    Args:
-        cell: As `staged_cells` yields it.
-        scope: A selectable with the `session_id`s to look at; None for all sessions.
-        again: Take the calls too that have a price row.
-    """
-    step = aliased(StepEvent)
-    context = step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
+def _is_priced_by(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions that a cell of the book holds for a call, which is no copy and has no price yet."""
+    context = StepEvent.input_tokens + StepEvent.cache_read_tokens + StepEvent.cache_write_tokens
     minute = sa.cast(sa.extract("hour", Message.created_at), sa.Integer) * 60 + sa.cast(
         sa.extract("minute", Message.created_at), sa.Integer
     )
     return (
-        sa.select(step.step_id, step.session_id, call_cost(step, cell).label("cost"), cell.c.price_id)
-        .join(Message, Message.message_id == step.message_id)
-        .join(
-            cell,
-            sa.and_(
-                cell.c.model_id == Message.model_id,
-                Message.created_at >= cell.c.valid_from,
-                Message.created_at < cell.c.valid_to,
-                context > cell.c.min_context_tokens,
-                context <= cell.c.max_context_tokens,
-                minute >= cell.c.from_minute,
-                minute < cell.c.to_minute,
-            ),
-        )
-        .where(
-            Message.copied_from.is_(None),
-            step.input_tokens.is_not(None),
-            sa.true() if again else step.price_id.is_(None),
-            in_scope(step.session_id, scope),
-        )
-        .subquery("priced")
+        Message.message_id == StepEvent.message_id,
+        Message.copied_from.is_(None),
+        StepEvent.input_tokens.is_not(None),
+        sa.true() if again else StepEvent.price_id.is_(None),
+        in_scope(StepEvent.session_id, scope),
+        cell.c.model_id == Message.model_id,
+        Message.created_at >= cell.c.valid_from,
+        Message.created_at < cell.c.valid_to,
+        context > cell.c.min_context_tokens,
+        context <= cell.c.max_context_tokens,
+        minute >= cell.c.from_minute,
+        minute < cell.c.to_minute,
     )
 
 
-def _sum_messages(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+def sum_messages(connection: sa.Connection, scope: sa.FromClause | None = None) -> None:
+    """Sum the calls of each message: what they cost at list price, and what is paid for them; NULL where that of one call is unknown.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+    """
     calls = (
         sa.select(
             StepEvent.message_id,
             sa.func.count().label("calls"),
             sa.func.count(StepEvent.step_cost_usd).label("priced"),
             sa.func.sum(StepEvent.step_cost_usd).label("cost"),
+            sa.func.count(StepEvent.paid_cost_usd).label("charged"),
+            sa.func.sum(StepEvent.paid_cost_usd).label("paid"),
         )
         .where(StepEvent.input_tokens.is_not(None), in_scope(StepEvent.session_id, scope))
         .group_by(StepEvent.message_id)
         .subquery("calls")
     )
     all_priced = calls.c.priced == calls.c.calls
-    connection.execute(
-        sa.update(Message)
-        .values(
-            call_count=calls.c.calls,
-            message_cost_usd=sa.case((all_priced, calls.c.cost)),
-            cost_basis=sa.case(
-                (Message.copied_from.is_not(None), CostBasis.COPIED.value),
-                (all_priced, CostBasis.CALCULATED.value),
-                else_=CostBasis.UNPRICED.value,
-            ),
-        )
-        .where(Message.message_id == calls.c.message_id)
-    )
+    values: dict[InstrumentedAttribute[Any], sa.ColumnElement[Any]] = {
+        Message.call_count: calls.c.calls,
+        Message.message_cost_usd: sa.case((all_priced, calls.c.cost)),
+        Message.cost_basis: sa.case(
+            (Message.copied_from.is_not(None), CostBasis.COPIED.value),
+            (all_priced, CostBasis.CALCULATED.value),
+            else_=CostBasis.UNPRICED.value,
+        ),
+        Message.paid_cost_usd: sa.case((calls.c.charged == calls.c.calls, calls.c.paid)),
+    }
+    differs = sa.or_(*(column.is_distinct_from(value) for column, value in values.items()))
+    connection.execute(sa.update(Message).values(values).where(Message.message_id == calls.c.message_id, differs))
 
 
-def _share_steps(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+def share_steps(connection: sa.Connection, scope: sa.FromClause | None) -> None:
     """Share each step's cost over the parts that it produced, by the length of what the model wrote; the rest stays with the step.
 
     The parts up to a step's finish are that step's; what follows the last finish belongs to the last step.

@@ -1,6 +1,8 @@
 """Thin, typed access to the tables: a repository receives a session, refines statements, and never commits."""
 
+from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.repositories.base import Repository
+from opencode_monitor.repositories.billing import BillingRepository
 from opencode_monitor.repositories.costs import (
     CostRepository,
     Interval,
@@ -16,6 +18,8 @@ from opencode_monitor.repositories.pricing import PricingRepository, ReportedDif
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "BillingRepository",
+    "CostNumber",
     "CostRepository",
     "ImportIssueRepository",
     "Interval",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from opencode_monitor.metrics.usage import usage_columns
+from opencode_monitor.metrics.usage import CostNumber, usage_columns
 from opencode_monitor.models import Message, Project, Session
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ class Usage:
         output_tokens: Visible output.
         reasoning_tokens: Reasoning, beside the output.
         cost_usd: At list price; None where there are calls and none has a price, "at least" where some have none.
-        reported_cost_usd: As OpenCode stored it.
+        reported_cost_usd: As OpenCode stored it; None where there are calls and it stored a cost for none of them.
+        paid_cost_usd: Out of pocket, flat fees left out; None where there are calls and it is known for none of them.
         unpriced_calls: Calls without a price.
+        unreported_calls: Calls for which OpenCode stored no cost.
+        paid_unknown_calls: Calls of which nobody can say what was paid: metered ones without a price.
         copied_calls: Calls that a fork copied.
         unrecorded_calls: Calls stored without usage: failed, cut off, or still running.
     """
@@ -62,8 +65,11 @@ class Usage:
     output_tokens: int
     reasoning_tokens: int
     cost_usd: Decimal | None
-    reported_cost_usd: Decimal
+    reported_cost_usd: Decimal | None
+    paid_cost_usd: Decimal | None
     unpriced_calls: int
+    unreported_calls: int
+    paid_unknown_calls: int
     copied_calls: int
     unrecorded_calls: int
 
@@ -121,10 +127,15 @@ class CostRepository:
         period = sa.cast(sa.func.date_trunc(interval.value, local), sa.Date)
         return self._rows(PeriodUsage, {"period": period}, time_range, order_by=(period.asc().nulls_last(),))
 
-    def by_model(self, time_range: TimeRange = TimeRange()) -> list[ModelUsage]:
-        """Return one row per model, the most expensive first and the unpriced last."""
+    def by_model(self, time_range: TimeRange = TimeRange(), *, cost_number: CostNumber = CostNumber.LIST) -> list[ModelUsage]:
+        """Return one row per model, the most expensive first and those of unknown cost last.
+
+        Args:
+            time_range: What to look at.
+            cost_number: By which of the three numbers to order.
+        """
         model = sa.func.coalesce(Message.model_id, "unknown")
-        cost = usage_columns()["cost_usd"]
+        cost = usage_columns()[cost_number.field]
         return self._rows(ModelUsage, {"model": model}, time_range, order_by=(cost.desc().nulls_last(), model))
 
     def by_session(
@@ -133,6 +144,7 @@ class CostRepository:
         *,
         sort: str = "started",
         limit: int | None = None,
+        cost_number: CostNumber = CostNumber.LIST,
     ) -> list[SessionUsage]:
         """Return one row per session with messages in a range.
 
@@ -140,10 +152,11 @@ class CostRepository:
             time_range: What to look at.
             sort: `started` (latest first), `cost` or `tokens` (most first).
             limit: At most so many rows.
+            cost_number: Which of the three numbers `cost` means.
         """
         columns = usage_columns()
         tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
-        orders = {"started": Session.created_at, "cost": columns["cost_usd"], "tokens": tokens}
+        orders = {"started": Session.created_at, "cost": columns[cost_number.field], "tokens": tokens}
         dimensions = {
             "session_id": Session.session_id,
             "title": Session.title,
