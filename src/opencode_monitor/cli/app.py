@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.importing import demo, import_
+from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
-from opencode_monitor.cli.reports import daily, models, monthly, sessions, weekly
+from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
 from opencode_monitor.errors import OpencodeMonitorError
 
@@ -84,7 +86,9 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, sessions, session, pricing, db, doctor):
+for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
+    cli.add_command(command)
+for command in (metrics, pricing, db, doctor):
     cli.add_command(command)
 
 

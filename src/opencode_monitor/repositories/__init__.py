@@ -1,11 +1,15 @@
 """Thin, typed access to the tables: a repository receives a session, refines statements, and never commits."""
 
+from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, PartUsage, ToolUsage
 from opencode_monitor.repositories.base import Repository
+from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
+    AgentUsage,
     CostRepository,
     Interval,
     ModelUsage,
     PeriodUsage,
+    ProjectUsage,
     SessionUsage,
     TimeRange,
     Usage,
@@ -16,19 +20,29 @@ from opencode_monitor.repositories.pricing import PricingRepository
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "AgentUsage",
+    "AttributionRepository",
+    "CarriedPart",
+    "CarriedRepository",
+    "CarriedTotal",
     "CostRepository",
+    "FileUsage",
     "ImportIssueRepository",
     "Interval",
     "MessageRepository",
     "MetricsRepository",
     "ModelUsage",
     "PartRepository",
+    "PartTypeUsage",
+    "PartUsage",
     "PeriodUsage",
     "PricingRepository",
+    "ProjectUsage",
     "Repository",
     "SessionRepository",
     "SessionUsage",
     "SubtypeRepository",
     "TimeRange",
+    "ToolUsage",
     "Usage",
 ]
