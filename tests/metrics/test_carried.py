@@ -84,7 +84,7 @@ def reference(conversation: Conversation, unpriced: frozenset[datetime] = frozen
                 lay_out(found, base_id, context, event, price)
             if event.parent in asked:
                 del context[: asked.pop(event.parent)]
-    return {carrier: tuple(row) for carrier, row in found.items()}  # type: ignore[misc] # four columns
+    return {carrier: tuple(row) for carrier, row in found.items()}
 
 
 def lay_out(found: dict[str, list[Any]], base_id: str, context: list[Piece], call: Call, price: tuple[Decimal, Decimal, Decimal]) -> None:
@@ -312,7 +312,7 @@ def unpriced_times(conversation: Conversation) -> frozenset[datetime]:
     return frozenset(event.at for event in conversation.events if isinstance(event, Call) and prices(event) is None)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions=st.lists(st.lists(EVENT, min_size=1, max_size=9), min_size=1, max_size=2))
 def test_carry_costs_any_session_equals_the_walk_and_its_sum(session: Session, sessions: list[list[tuple[Any, ...]]]) -> None:
     session.rollback()

@@ -197,21 +197,27 @@ def _steps(scope: _Scope) -> sa.CTE:
     """Return the calls with recorded usage, each at the place of the first part that it produced: it saw what comes before."""
     amounts = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "price_id")
     placed = placed_parts(amounts, scope.holds(Part.session_id))
-    of_step = (placed.c.message_id, placed.c.step_number)
-    positioned = sa.select(placed, sa.func.min(placed.c.sequence_number).over(partition_by=of_step).label("position")).subquery(
-        "positioned"
+    step = (
+        sa.select(
+            placed.c.session_id,
+            placed.c.message_id,
+            sa.func.min(placed.c.sequence_number).label("position"),
+            *(sa.func.max(placed.c[amount]).label(amount) for amount in amounts),  # of the step's own part: the others have none
+        )
+        .group_by(placed.c.session_id, placed.c.message_id, placed.c.step_number)
+        .subquery("step")
     )
     return (
         sa.select(
-            positioned.c.session_id,
-            positioned.c.position,
-            *(positioned.c[amount] for amount in amounts),
+            step.c.session_id,
+            step.c.position,
+            *(step.c[amount] for amount in amounts),
             sa.cast(sa.extract("epoch", Message.created_at) * 1000, sa.BigInteger).label("at_ms"),
             Message.parent_message_id,
-            sa.and_(Message.cost_basis == CostBasis.CALCULATED.value, positioned.c.price_id.is_not(None)).label("is_priced"),
+            sa.and_(Message.cost_basis == CostBasis.CALCULATED.value, step.c.price_id.is_not(None)).label("is_priced"),
         )
-        .join(Message, Message.message_id == positioned.c.message_id)
-        .where(positioned.c.step_id.is_not(None), positioned.c.input_tokens.is_not(None))
+        .join(Message, Message.message_id == step.c.message_id)
+        .where(step.c.input_tokens.is_not(None))
         .cte("steps")
     )
 
@@ -350,7 +356,8 @@ def _line(calls: sa.CTE, parts: sa.CTE) -> sa.CTE:
         order_by=(both.c.position, sa.case((both.c.part_id.is_(None), 0), else_=1)),
         rows=(None, 0),
     )
-    return sa.select(both, sa.cast(through, sa.BigInteger).label("through")).cte("line")
+    number = sa.func.row_number().over()  # a short key for what follows, in no order
+    return sa.select(both, number.label("number"), sa.cast(through, sa.BigInteger).label("through")).cte("line")
 
 
 def _slices_of_parts(line: sa.CTE) -> sa.Select[Any]:
@@ -365,9 +372,7 @@ def _slices_of_parts(line: sa.CTE) -> sa.Select[Any]:
 
     pairs = (
         sa.select(
-            part.c.session_id,
-            part.c.part_id,
-            part.c.size,
+            part.c.number,
             call.c.price_id,
             call.c.read,
             (call.c.read + call.c.write).label("cached"),
@@ -389,17 +394,28 @@ def _slices_of_parts(line: sa.CTE) -> sa.Select[Any]:
     least = sa.func.least
     read = least(pairs.c.end, pairs.c.read) - least(pairs.c.start, pairs.c.read)
     cached = least(pairs.c.end, pairs.c.cached) - least(pairs.c.start, pairs.c.cached)
-    whole = pairs.c.end - pairs.c.start
+    sums = (
+        sa.select(
+            pairs.c.number,
+            pairs.c.price_id,
+            sa.func.count().label("calls"),
+            _sum(read).label("read"),
+            _sum(cached).label("cached"),
+            _sum(pairs.c.end - pairs.c.start).label("whole"),
+        )
+        .group_by(pairs.c.number, pairs.c.price_id)
+        .subquery("sums_of_pairs")
+    )
     return sa.select(
-        pairs.c.part_id.label("carrier_id"),
-        pairs.c.session_id,
-        pairs.c.price_id,
-        sa.func.max(pairs.c.size).label("size_tokens"),
-        sa.func.count().label("calls"),
-        _sum(read).label("read_tokens"),
-        _sum(cached - read).label("written_tokens"),
-        _sum(whole - cached).label("sent_tokens"),
-    ).group_by(pairs.c.part_id, pairs.c.session_id, pairs.c.price_id)
+        line.c.part_id.label("carrier_id"),
+        line.c.session_id,
+        sums.c.price_id,
+        line.c.size.label("size_tokens"),
+        sums.c.calls,
+        sums.c.read.label("read_tokens"),
+        (sums.c.cached - sums.c.read).label("written_tokens"),
+        (sums.c.whole - sums.c.cached).label("sent_tokens"),
+    ).join(sums, sums.c.number == line.c.number)
 
 
 def _slices_of_bases(line: sa.CTE) -> sa.Select[Any]:
