@@ -37,6 +37,7 @@ from opencode_monitor.models import (
     PricePeriodRow,
     Session,
     SessionStats,
+    StepEvent,
     TextMessage,
     ToolCall,
 )
@@ -131,6 +132,24 @@ def carry_costs(connection: sa.Connection, session_ids: Sequence[str]) -> int:
         return connection.scalar(written) or 0
 
 
+def input_sides() -> sa.Subquery:
+    """Return what the prompts of each session's priced calls cost: session_id and cost in USD, from the calls' tokens and price rows."""
+    price = PricePeriodRow
+    cost = (
+        _cost(StepEvent.input_tokens, price.input_usd_per_mtok)
+        + _cost(StepEvent.cache_read_tokens, price.cache_read_usd_per_mtok)
+        + _cost(StepEvent.cache_write_tokens, price.cache_write_5m_usd_per_mtok)
+    )
+    return (
+        sa.select(StepEvent.session_id, sa.func.sum(cost).label("cost"))
+        .join(Message, Message.message_id == StepEvent.message_id)
+        .join(price, price.price_id == StepEvent.price_id)
+        .where(Message.cost_basis == CostBasis.CALCULATED.value, StepEvent.input_tokens.is_not(None))
+        .group_by(StepEvent.session_id)
+        .subquery("input_sides")
+    )
+
+
 class _Scope:
     """The sessions looked at, and the range that they lie in: an engine skips what is stored outside of it."""
 
@@ -182,21 +201,18 @@ def _carried(scope: _Scope) -> sa.Select[Any]:
     )
 
 
-def input_price(usd_per_mtok: Any) -> sa.ColumnElement[Decimal]:
-    """Turn a price of the book into one per token, as the cost formula has it."""
-    return sa.cast(usd_per_mtok * sa.cast(sa.literal_column("0.000001"), sa.Numeric(6, 6)), Money())
-
-
-def _cost(tokens: sa.ColumnElement[int], usd_per_mtok: Any) -> sa.ColumnElement[Decimal]:
-    """Price tokens; without tokens the price may be unknown."""
-    cost = sa.cast(tokens, sa.BigInteger) * input_price(usd_per_mtok)
+def _cost(tokens: Any, usd_per_mtok: Any) -> sa.ColumnElement[Decimal]:
+    """Price tokens as the cost formula does; without tokens the price may be unknown."""
+    per_token = sa.cast(usd_per_mtok * sa.cast(sa.literal_column("0.000001"), sa.Numeric(6, 6)), Money())
+    cost = sa.cast(tokens, sa.BigInteger) * per_token
     return sa.case((tokens == 0, sa.cast(0, Money())), else_=sa.cast(cost, Money()))
 
 
 def _steps(scope: _Scope) -> sa.CTE:
     """Return the calls with recorded usage, each at the place of the first part that it produced: it saw what comes before."""
     amounts = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "price_id")
-    placed = placed_parts(amounts, scope.holds(Part.session_id))
+    conditions = (scope.holds(Part.session_id), scope.holds(Message.session_id))
+    placed = placed_parts(amounts, *conditions, of_steps=scope.holds(StepEvent.session_id))
     step = (
         sa.select(
             placed.c.session_id,
@@ -217,7 +233,7 @@ def _steps(scope: _Scope) -> sa.CTE:
             sa.and_(Message.cost_basis == CostBasis.CALCULATED.value, step.c.price_id.is_not(None)).label("is_priced"),
         )
         .join(Message, Message.message_id == step.c.message_id)
-        .where(step.c.input_tokens.is_not(None))
+        .where(step.c.input_tokens.is_not(None), scope.holds(Message.session_id))
         .cte("steps")
     )
 
@@ -304,7 +320,7 @@ def _parts(scope: _Scope, restarts: sa.CTE, prunings: sa.CTE) -> sa.CTE:
         .join(errors, errors.c.part_id == Part.part_id, isouter=True)
         .join(restarts, sa.and_(restarts.c.session_id == Part.session_id, restarts.c.begins == Part.sequence_number), isouter=True)
         .join(prunings, prunings.c.part_id == Part.part_id, isouter=True)
-        .where(scope.holds(Part.session_id))
+        .where(scope.holds(Part.session_id), scope.holds(Message.session_id))
         .cte("sized_parts")
     )
 

@@ -23,18 +23,21 @@ SHARE_UNITS = 10**9
 """Into how many units a whole is cut."""
 
 
-def placed_parts(amounts: Sequence[str], *conditions: sa.ColumnElement[bool]) -> sa.Subquery:
+def placed_parts(
+    amounts: Sequence[str], *conditions: sa.ColumnElement[bool], of_steps: sa.ColumnElement[bool] | None = None
+) -> sa.Subquery:
     """Return parts with the step that each belongs to.
 
     Args:
         amounts: Columns of `StepEvent` to have on the step's own part; they are NULL on every other part.
         conditions: Which parts, and which messages; a message has to be looked at with all its parts.
+        of_steps: The same of `StepEvent`, to spare reading them all.
 
     Returns:
         part_id, session_id, message_id, sequence_number, weight, step_id (of the step's own part alone), step_number (from 0 in each
         message, negative in a message without a step), and the amounts.
     """
-    finish = sa.and_(StepEvent.part_id == Part.part_id, StepEvent.event == "finish")
+    finish = sa.and_(StepEvent.part_id == Part.part_id, StepEvent.event == "finish", sa.true() if of_steps is None else of_steps)
     finishes_so_far = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id, order_by=Part.sequence_number, rows=(None, 0))
     finishes_before = finishes_so_far - sa.case((StepEvent.step_id.is_not(None), 1), else_=0)
     steps_in_message = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id)
