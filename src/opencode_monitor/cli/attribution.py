@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from opencode_monitor.repositories import AttributionRepository, CarriedPart, PartUsage, TimeRange, Usage
 
 _NAME_CHARS = 48
+_PART_CHARS = 38
 _ID_CHARS = 16
 _BUCKETS = {
     "Input": "input_tokens",
@@ -189,19 +191,23 @@ def carried(
     output = console()
     output.print(f"Carried cost · parts made {report_range.describe()} · {report_range.tz} · list prices, USD")
     if rows or totals.base_cost_usd:
-        titles = ("Tokens", "In calls", "Cached", "Uncached", "Carried", "Made for")
+        titles = ("Tokens", "Calls", "Cached", "Uncached", "Carried", "Made")
         result = table([("Part", "left"), ("Session", "left"), *((title, "right") for title in titles)])
         for row in rows:
-            money = (row.cached_cost_usd, row.uncached_cost_usd, row.carried_cost_usd, row.produced_cost_usd)
+            money = (row.cached_cost_usd, row.uncached_cost_usd, row.carried_cost_usd)
             result.add_row(
                 _describe(row),
                 plain(row.session_id[:_ID_CHARS]),
                 show_tokens(row.size_tokens),
                 f"{row.carrying_calls:,}",
                 *map(show_usd, money),
+                "" if row.role == "user" else show_usd(row.produced_cost_usd),
             )
         result.add_section()
-        result.add_row("(system prompt, tool definitions, the rest)", *("" for _ in range(5)), show_usd(totals.base_cost_usd), "")
+        others = totals.parts_cost_usd - sum((row.carried_cost_usd for row in rows), Decimal(0))
+        if totals.parts > len(rows):
+            result.add_row(f"({totals.parts - len(rows):,} other parts)", *("" for _ in range(5)), show_usd(others), "")
+        result.add_row("(base: system prompt, tool definitions)", *("" for _ in range(5)), show_usd(totals.base_cost_usd), "")
         sums = (totals.cached_cost_usd, totals.uncached_cost_usd, totals.carried_cost_usd)
         result.add_row("Total", "", "", "", *map(show_usd, sums), "", style="bold")
         output.print(result)
@@ -213,9 +219,9 @@ def carried(
 
 def _describe(part: CarriedPart) -> str:
     """Name a part by what it is; never by what it says."""
-    kind = part.tool or (f"{part.role} text" if part.part_type == "text" and part.role else part.part_type)
-    name = plain(kind, _NAME_CHARS // 2)
-    return f"{name} {_end_of(plain(part.file), _NAME_CHARS - len(name) - 1)}" if part.file else name
+    kind = part.tool or (f"{part.role} text" if part.part_type == "text" else part.part_type)
+    name = plain(kind, _PART_CHARS // 2)
+    return f"{name} {_end_of(plain(part.file), _PART_CHARS - len(name) - 1)}" if part.file else name
 
 
 def _left_out(calls: Usage) -> list[str]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money
 from opencode_monitor.metrics.carried import BASE_SUFFIX, open_sessions
-from opencode_monitor.models import Attachment, CarriedCost, FileOperation, Part, TextMessage, ToolCall
+from opencode_monitor.models import Attachment, CarriedCost, FileOperation, Message, Part, ToolCall
 from opencode_monitor.repositories.costs import TimeRange
 
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ class CarriedPart:
 
     Attributes:
         tool: The tool that was called.
-        role: Whose text it is.
+        role: Whose message it is in.
         file: The file that the tool touched (the first of several) or that was attached.
         size_tokens: Its estimated length.
         carrying_calls: How many priced calls had it in their context.
         cached_cost_usd: Read from the provider's cache.
         uncached_cost_usd: Sent without the cache, or written to it.
-        produced_cost_usd: Its share of the step that produced it; None where that has no price or no step did.
+        produced_cost_usd: Its share of the step that produced it; None where that has no price, or where the user made it.
     """
 
     part_id: str
     session_id: str
     part_type: str
     tool: str | None
-    role: str | None
+    role: str
     file: str | None
     created_at: datetime | None
     size_tokens: int
@@ -88,7 +88,7 @@ class CarriedRepository:
             session_id: Of this session alone.
             limit: At most so many rows.
         """
-        # A text has at most one row of each table; of several files the first counts.
+        # Of several files the first counts: its row has the part's own id.
         first_file = (
             sa.select(FileOperation.part_id, sa.func.min(FileOperation.file_path).label("file"))
             .where(FileOperation.file_op_id == FileOperation.part_id)
@@ -103,15 +103,15 @@ class CarriedRepository:
                 Part.part_id,
                 Part.part_type,
                 ToolCall.tool_name.label("tool"),
-                TextMessage.role,
+                Message.role,
                 sa.func.coalesce(first_file.c.file, Attachment.file_name).label("file"),
                 *(top.c[name] for name in names),
                 Part.part_cost_usd.label("produced_cost_usd"),
             )
             .select_from(top)
             .join(Part, Part.part_id == top.c.carrier_id)
+            .join(Message, Message.message_id == Part.message_id)
             .join(ToolCall, ToolCall.part_id == Part.part_id, isouter=True)
-            .join(TextMessage, TextMessage.part_id == Part.part_id, isouter=True)
             .join(Attachment, Attachment.part_id == Part.part_id, isouter=True)
             .join(first_file, first_file.c.part_id == Part.part_id, isouter=True)
             .order_by(top.c.carried_cost_usd.desc(), Part.part_id)
