@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate bench-cost clean
+.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate bench-cost bench-carried clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench: install ## Measure import and report beside their references
 
 bench-queries: install ## Measure the questions of docs/queries.md on the old schema and on the new one
 	$(BIN)/python benchmarks/queries.py
+
+bench-carried: install ## Measure carried cost beside a bare sum over the same parts
+	$(BIN)/python benchmarks/carried.py
 
 bench-migrate: install ## Measure the migration up and down beside a bare copy
 	$(BIN)/python benchmarks/migrate.py

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from opencode_monitor.database import open_database
     from opencode_monitor.pricing.cost import calculate_cost
     from opencode_monitor.repositories import (
+        AttributionRepository,
+        CarriedRepository,
         CostRepository,
         MessageRepository,
         MetricsRepository,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "open_database": "opencode_monitor.database",
     "calculate_cost": "opencode_monitor.pricing.cost",
+    "AttributionRepository": "opencode_monitor.repositories",
+    "CarriedRepository": "opencode_monitor.repositories",
     "CostRepository": "opencode_monitor.repositories",
     "MessageRepository": "opencode_monitor.repositories",
     "MetricsRepository": "opencode_monitor.repositories",
@@ -40,6 +44,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "AttributionRepository",
+    "CarriedRepository",
     "CostRepository",
     "MessageRepository",
     "MetricsRepository",

@@ -165,6 +165,19 @@ class TestParts:
         assert (call["status"], call["execution_time_ms"]) == (status, execution_ms)
         assert [row["error_category"] for row in rows(out, "errors")] == ([category] if category else [])
 
+    @pytest.mark.parametrize(
+        ("compacted", "extra"),
+        [(CREATED_MS + 9, {"title": "x", "pruned_at_ms": CREATED_MS + 9}), (None, {"title": "x"}), ("soon", {"title": "x"})],
+    )
+    def test_map_session_pruned_output_keeps_its_time(self, compacted: object, extra: dict[str, Any]) -> None:
+        state = {"status": "completed", "title": "x", "output": "long", "time": {"start": CREATED_MS, "compacted": compacted}}
+
+        out = map_records(message(tokens=None, finish=None), part("tool", tool="read", state=state))
+
+        (core,) = rows(out, "parts")
+        assert json.loads(core["extra"]) == extra
+        assert rows(out, "tool_calls")[0]["tool_result"] == "long"
+
     def test_map_session_tool_files_and_child_are_found(self) -> None:
         patch = "*** Add File: a\n*** Delete File: b\n"
         state = {"status": "completed", "input": {"patchText": patch}, "metadata": {"diff": "@@", "sessionId": "ses_child"}}

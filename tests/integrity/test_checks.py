@@ -13,6 +13,7 @@ from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.integrity.checks import CHECKS, run_checks
 from opencode_monitor.integrity.fingerprint import differences, fingerprint, latest_move
+from opencode_monitor.metrics.carried import carry_costs
 from opencode_monitor.pricing.book import seed_price_book
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def sound(session: Session) -> Session:
     add_call(session, "msg_2", "ses_1", model_id="ollama/qwen3-coder")
     seed_price_book(session.connection(), now=NOON)
     backfill(session.connection(), now=NOON)
+    carry_costs(session.connection(), ["ses_1"])
     session.commit()
     return session
 
@@ -55,6 +57,15 @@ def test_run_checks_sound_database_finds_nothing(sound: Session) -> None:
         (
             "UPDATE messages SET message_cost_usd = 0 WHERE message_id = 'msg_2'",
             {"unknown-costs": [("msg_2", "cost and basis (unpriced) disagree")]},
+        ),
+        (
+            "UPDATE carried_costs SET carried_cost_usd = carried_cost_usd + 0.000000000001, carrier_id = 'prt_lost'",
+            {
+                "carried-costs": [
+                    ("ses_1", "carried costs are 1E-12 USD more than the input side of its calls"),
+                    ("prt_lost", "carried cost of a missing part of ses_1"),
+                ]
+            },
         ),
         ("DELETE FROM session_resource_metrics", {"metrics": [("ses_1", "session without metrics")]}),
         (

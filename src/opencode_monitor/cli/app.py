@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.importing import demo, import_
+from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
-from opencode_monitor.cli.reports import daily, models, monthly, sessions, weekly
+from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
 from opencode_monitor.errors import OpencodeMonitorError
 
@@ -86,7 +88,9 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, sessions, session, pricing, cost, db, doctor):
+for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
+    cli.add_command(command)
+for command in (metrics, pricing, cost, db, doctor):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

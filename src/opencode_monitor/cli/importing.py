@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import console, envelope, note, plain
 from opencode_monitor.cli.reports import daily, models
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--since", metavar="WHEN", help="Leave out sessions that did not change after this.")
 @click.option("--full", is_flag=True, help="Read unchanged sessions too.")
+@click.option("--carried", is_flag=True, help="Then bring carried costs up to date, as `metrics carried` does.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
 @json_option
 @click.pass_obj
-def import_(state: State, path: Path | None, since: str | None, full: bool, dry_run: bool, as_json: bool) -> None:
+def import_(state: State, path: Path | None, since: str | None, full: bool, carried: bool, dry_run: bool, as_json: bool) -> None:
     """Import what is new or changed in OpenCode's data.
 
     PATH is a data directory, its storage directory or a database file. Without it, the data is looked for where OpenCode keeps it:
@@ -43,6 +45,8 @@ def import_(state: State, path: Path | None, since: str | None, full: bool, dry_
     since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
     prepare_database(state)
     summary = run_import(state, locations, full=full, since=since_moment)
+    if carried:
+        note(run_carried(state), quiet=state.quiet)
     if as_json:
         click.echo(envelope("import", rows=[], totals=_as_counts(summary)))
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now, range_options
+from opencode_monitor.cli.context import COST_TITLES, Command, State, cost_option, json_option, now, range_options
 from opencode_monitor.cli.ranges import ReportRange, resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from opencode_monitor.repositories import CostNumber, CostRepository, TimeRange, Usage
 
-_SESSIONS_SHOWN = 20
+ROWS_SHOWN = 20
+"""How many rows a table has where nobody says; JSON has all."""
+
 _USAGE_HEADERS = (
     ("Calls", "right"),
     ("Input", "right"),
@@ -30,6 +32,18 @@ _USAGE_HEADERS = (
 _SESSION_USAGE_HEADERS = (("Calls", "right"), ("Tokens", "right"), ("Cost", "right"))
 _TITLE_CHARS = 40
 _ID_CHARS = 16  # `ses_` and the id's time: enough for `session` to find it
+
+
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"At most so many rows. Default: {ROWS_SHOWN} in the table, all with --json.",
+)
+
+
+def sort_option(*columns: str) -> Callable[[Command], Command]:
+    """Return `--sort` by one of some columns, the first by default."""
+    return click.option("--sort", type=click.Choice(columns), default=columns[0], show_default=True, help="Most first.")
 
 
 @click.command()
@@ -91,11 +105,7 @@ def models(state: State, since: str | None, until: str | None, last: str | None,
     show_default=True,
     help="Latest, or most first.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help=f"At most so many rows. Default: {_SESSIONS_SHOWN} in the table, all with --json.",
-)
+@limit_option
 @cost_option
 @json_option
 @click.pass_obj
@@ -111,7 +121,7 @@ def sessions(
 ) -> None:
     """Show what each session cost; a sub-agent's session is a row of its own."""
     if limit is None and not as_json:
-        limit = _SESSIONS_SHOWN
+        limit = ROWS_SHOWN
     zone = state.zone
     number = state.cost_number(cost)
     _report(
@@ -129,6 +139,56 @@ def sessions(
         number=number,
         as_json=as_json,
         usage_headers=_SESSION_USAGE_HEADERS,
+    )
+
+
+@click.command()
+@range_options
+@sort_option("cost", "tokens", "calls")
+@limit_option
+@cost_option
+@json_option
+@click.pass_obj
+def agents(
+    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+) -> None:
+    """Show what each agent cost."""
+    number = state.cost_number(cost)
+    shown = limit if limit is not None or as_json else ROWS_SHOWN
+    _report(
+        state,
+        "agents",
+        resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
+        lambda costs, time_range: costs.by_agent(time_range, sort=sort, limit=shown, cost_number=number),
+        (("Agent", "left"), ("Sessions", "right")),
+        lambda row: (plain(row.agent, _TITLE_CHARS), str(row.sessions)),
+        number=number,
+        as_json=as_json,
+    )
+
+
+@click.command()
+@range_options
+@sort_option("cost", "tokens", "calls")
+@limit_option
+@cost_option
+@json_option
+@click.pass_obj
+def projects(
+    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+) -> None:
+    """Show what each project cost."""
+    number = state.cost_number(cost)
+    shown = limit if limit is not None or as_json else ROWS_SHOWN
+    _report(
+        state,
+        "projects",
+        resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
+        lambda costs, time_range: costs.by_project(time_range, sort=sort, limit=shown, cost_number=number),
+        (("Project", "left"), ("Sessions", "right")),
+        lambda row: (plain(row.project, _TITLE_CHARS), str(row.sessions)),
+        number=number,
+        as_json=as_json,
     )
 
 

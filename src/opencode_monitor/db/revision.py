@@ -16,6 +16,7 @@ REVISIONS = (
     "import_state",
     "price_history",
     "paid_costs",
+    "carried_costs",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

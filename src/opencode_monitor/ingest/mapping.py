@@ -345,7 +345,7 @@ def _add_part(rows: dict[str, list[Sequence[Any]]], part: _PlacedPart, sequence_
         rows["thinking_blocks"].append(ThinkingRow(record.part_id, *common, part.thinking_tokens, _duration(part)))
     elif part_type == "tool_call":
         written_chars = _add_tool_call(rows, part, common)
-        extra = {"title": title} if (title := _text(_object(data.get("state")).get("title"))) else {}
+        extra = _tool_extra(_object(data.get("state")))
     elif part_type in ("step_start", "step_finish"):
         rows["step_events"].append(_step_row(part, common))
     elif part_type == "patch":
@@ -408,6 +408,13 @@ def _add_tool_call(rows: dict[str, list[Sequence[Any]]], part: _PlacedPart, comm
     if judged:
         rows["errors"].append(_error_row({"message": error}, error, judged, common))
     return len(arguments or "")
+
+
+def _tool_extra(state: dict[str, Any]) -> dict[str, Any]:
+    title = _text(state.get("title"))
+    # From then on OpenCode sends the call without its output; no cost of its own.
+    pruned_at_ms = _milliseconds(_object(state.get("time")).get("compacted"))
+    return ({"title": title} if title else {}) | ({"pruned_at_ms": pruned_at_ms} if pruned_at_ms else {})
 
 
 def _step_row(part: _PlacedPart, common: tuple[str, str, datetime | None]) -> StepRow:

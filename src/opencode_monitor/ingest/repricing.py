@@ -13,6 +13,7 @@ from opencode_monitor.db.patterns import matches
 from opencode_monitor.db.types import Money
 from opencode_monitor.errors import NotFoundError, PriceError
 from opencode_monitor.metrics.aggregate import aggregate_sessions
+from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Message, PriceChange, PriceRun, StepEvent
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import priced_steps, staged_cells, sum_costs
@@ -202,6 +203,7 @@ def _run_to_undo(connection: sa.Connection, run_id: str | None) -> str:
 def _settle(connection: sa.Connection, run_id: str, *, now: datetime) -> None:
     scope = sa.select(PriceChange.session_id).where(PriceChange.run_id == run_id).distinct().subquery("repriced_sessions")
     sum_costs(connection, scope)
+    forget_carried(connection, scope)
     aggregate_sessions(connection, scope, now=now)
 
 

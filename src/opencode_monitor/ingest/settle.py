@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.ingest.forks import mark_copies
 from opencode_monitor.metrics.aggregate import aggregate_sessions
+from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Session, SessionResourceMetrics
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls, priceable_sessions, sum_messages
@@ -37,6 +38,7 @@ def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, no
         affected = changed | mark_copies(connection, scope)
     with staged(connection, "affected_sessions", _SESSION_ID, [(session_id,) for session_id in affected]) as scope:
         price_calls(connection, scope)
+        forget_carried(connection, scope)
         aggregate_sessions(connection, scope, now=now)
 
 

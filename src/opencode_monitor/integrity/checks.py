@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.integrity.fingerprint import legacy_findings, missing_parts
+from opencode_monitor.metrics.carried import BASE_SUFFIX, input_sides
 from opencode_monitor.models import (
     PART_SUBTYPES,
+    CarriedCost,
     CostBasis,
     Message,
     Part,
@@ -152,6 +154,24 @@ def _unpriced(connection: sa.Connection) -> list[tuple[str, str]]:
     return _rows(connection, sa.select(Message.message_id, Message.cost_basis).where(is_wrong), "cost and basis ({}) disagree")
 
 
+def _carried_costs(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Sessions whose carried costs are not computed are none of this check's."""
+    carried = sa.select(CarriedCost.session_id, sa.func.sum(CarriedCost.carried_cost_usd).label("cost")).group_by(CarriedCost.session_id)
+    paid = input_sides()
+    computed = carried.subquery()
+    difference = computed.c.cost - sa.func.coalesce(paid.c.cost, 0)
+    statement = (
+        sa.select(computed.c.session_id, difference)
+        .join(paid, paid.c.session_id == computed.c.session_id, isouter=True)
+        .where(difference != 0)
+    )
+    found = _rows(connection, statement, "carried costs are {} USD more than the input side of its calls")
+    is_part = CarriedCost.carrier_id.in_(sa.select(Part.part_id))
+    is_base = CarriedCost.carrier_id == CarriedCost.session_id + BASE_SUFFIX
+    lost = sa.select(CarriedCost.carrier_id, CarriedCost.session_id).where(sa.not_(sa.or_(is_part, is_base)))
+    return found + _rows(connection, lost, "carried cost of a missing part of {}")
+
+
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
     statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
@@ -163,6 +183,7 @@ CHECKS = (
     Check("fingerprints", "Is the old table what it was, and did its migration prove itself?", legacy_findings),
     Check("part-costs", "Do parts sum to their message?", _part_costs),
     Check("session-costs", "Do messages sum to their session?", _session_costs),
+    Check("carried-costs", "Do carried costs sum to the input side of their session's calls?", _carried_costs),
     Check("tokens", "Are all token counts possible, and steps and messages agreed?", _tokens),
     Check("unknown-costs", "Is an unknown cost NULL, and a known one not?", _unpriced),
     Check("metrics", "Does every session have its metrics?", _without_metrics),

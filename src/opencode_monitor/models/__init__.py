@@ -3,6 +3,7 @@
 from opencode_monitor.db.base import Base
 from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
 from opencode_monitor.models.audit import MigrationAudit
+from opencode_monitor.models.carried import CarriedCost
 from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
 from opencode_monitor.models.parts import (
@@ -26,6 +27,7 @@ __all__ = [
     "PART_SUBTYPES",
     "Attachment",
     "Base",
+    "CarriedCost",
     "Compaction",
     "CostBasis",
     "ErrorEvent",

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged
-from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
 from opencode_monitor.pricing.book import find_cells, load_cells
 from opencode_monitor.pricing.catalog import PriceCell, find_cell
 from opencode_monitor.pricing.paid import charge_calls
+from opencode_monitor.pricing.shares import cut_money, weighed_parts
 from opencode_monitor.pricing.tokens import TokenBuckets
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ _CELL_COLUMNS: tuple[sa.Column[object], ...] = (
     sa.Column("to_minute", sa.Integer()),
     *(sa.Column(price, Money()) for price in PRICE_OF_BUCKET.values()),
 )
-# Shares of a step are cut to this fraction of its cost; what is cut off stays with the step itself.
-_SHARE_UNITS = 10**9
 
 
 def call_cost(step: type[StepEvent], cell: sa.FromClause) -> sa.ColumnElement[Decimal | None]:
@@ -273,60 +271,14 @@ def sum_messages(connection: sa.Connection, scope: sa.FromClause | None = None) 
 
 
 def share_steps(connection: sa.Connection, scope: sa.FromClause | None) -> None:
-    """Share each step's cost over the parts that it produced, by the length of what the model wrote; the rest stays with the step.
-
-    The parts up to a step's finish are that step's; what follows the last finish belongs to the last step.
-    """
-    finish = sa.and_(StepEvent.part_id == Part.part_id, StepEvent.event == "finish")
-    finishes_so_far = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id, order_by=Part.sequence_number, rows=(None, 0))
-    finishes_before = finishes_so_far - sa.case((StepEvent.step_id.is_not(None), 1), else_=0)
-    steps_in_message = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id)
-    placed = (
-        sa.select(
-            Part.part_id,
-            Part.message_id,
-            sa.func.coalesce(Part.written_chars, 0).label("weight"),
-            StepEvent.step_id,
-            StepEvent.step_cost_usd,
-            sa.func.least(finishes_before, steps_in_message - 1).label("step_number"),
-        )
-        .join(Message, Message.message_id == Part.message_id)
-        .join(StepEvent, finish, isouter=True)
-        .where(Message.cost_basis.is_not(None), in_scope(Part.session_id, scope))
-        .subquery("placed")
-    )
-    of_step = (placed.c.message_id, placed.c.step_number)
-    cost = sa.func.max(placed.c.step_cost_usd).over(partition_by=of_step)
-    whole = sa.func.sum(placed.c.weight).over(partition_by=of_step)
-    is_step = placed.c.step_id.is_not(None)
-    weighed = sa.select(
-        placed.c.part_id,
-        placed.c.message_id,
-        placed.c.step_number,
-        is_step.label("is_step"),
-        cost.label("cost"),
-        integer_division(placed.c.weight * _SHARE_UNITS, whole).label("units"),
-    ).subquery("weighed")
-    fraction = sa.cast(weighed.c.units, sa.Numeric(10, 0)) * sa.cast(sa.literal_column("0.000000001"), sa.Numeric(9, 9))
-    # Casting rounds half away from zero; half a unit of the last place less makes that rounding down, so that the shares
-    # never exceed the whole.
-    half_unit: sa.ColumnElement[Decimal] = sa.literal_column("0.0000000000005")
-    share = sa.case(
-        (sa.or_(weighed.c.is_step, weighed.c.units == 0, weighed.c.units.is_(None)), sa.cast(0, Money())),
-        else_=sa.func.greatest(sa.cast(weighed.c.cost * fraction - half_unit, Money()), sa.cast(0, Money())),
-    )
-    shared = sa.select(
-        weighed.c.part_id,
-        weighed.c.message_id,
-        weighed.c.step_number,
-        weighed.c.is_step,
-        weighed.c.cost,
-        share.label("share"),
-    ).subquery("shared")
-    given = sa.func.sum(shared.c.share).over(partition_by=(shared.c.message_id, shared.c.step_number))
+    """Share each step's cost over the parts that it produced; the rest stays with the step."""
+    weighed = weighed_parts(["step_cost_usd"], Message.cost_basis.is_not(None), in_scope(Part.session_id, scope))
+    cost: sa.ColumnElement[Decimal | None] = weighed.c.step_cost_usd
+    share = cut_money(cost, weighed.c.units)
+    given = sa.func.sum(share).over(partition_by=(weighed.c.message_id, weighed.c.step_number))
     result = sa.select(
-        shared.c.part_id,
-        sa.case((shared.c.cost.is_(None), sa.null()), (shared.c.is_step, shared.c.cost - given), else_=shared.c.share).label("cost"),
+        weighed.c.part_id,
+        sa.case((cost.is_(None), sa.null()), (weighed.c.is_step, cost - given), else_=share).label("cost"),
     ).subquery("result")
     unpriced = sa.select(Message.message_id).where(Message.cost_basis == CostBasis.UNPRICED.value)
     connection.execute(

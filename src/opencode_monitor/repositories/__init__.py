@@ -1,13 +1,17 @@
 """Thin, typed access to the tables: a repository receives a session, refines statements, and never commits."""
 
 from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, PartUsage, ToolUsage
 from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.billing import BillingRepository
+from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
+    AgentUsage,
     CostRepository,
     Interval,
     ModelUsage,
     PeriodUsage,
+    ProjectUsage,
     SessionUsage,
     TimeRange,
     Usage,
@@ -18,22 +22,32 @@ from opencode_monitor.repositories.pricing import PricingRepository, ReportedDif
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "AgentUsage",
+    "AttributionRepository",
     "BillingRepository",
+    "CarriedPart",
+    "CarriedRepository",
+    "CarriedTotal",
     "CostNumber",
     "CostRepository",
+    "FileUsage",
     "ImportIssueRepository",
     "Interval",
     "MessageRepository",
     "MetricsRepository",
     "ModelUsage",
     "PartRepository",
+    "PartTypeUsage",
+    "PartUsage",
     "PeriodUsage",
     "PricingRepository",
+    "ProjectUsage",
     "ReportedDifference",
     "Repository",
     "SessionRepository",
     "SessionUsage",
     "SubtypeRepository",
     "TimeRange",
+    "ToolUsage",
     "Usage",
 ]

@@ -89,6 +89,20 @@ class ModelUsage(Usage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentUsage(Usage):
+    """Usage of one agent."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectUsage(Usage):
+    """Usage of one project, under its name, else its working tree, else the directory of its sessions."""
+
+    project: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionUsage(Usage):
     """Usage of one session, its sub-agents' sessions left out; `started_at` in UTC."""
 
@@ -138,6 +152,46 @@ class CostRepository:
         cost = usage_columns()[cost_number.field]
         return self._rows(ModelUsage, {"model": model}, time_range, order_by=(cost.desc().nulls_last(), model))
 
+    def by_agent(
+        self,
+        time_range: TimeRange = TimeRange(),
+        *,
+        sort: str = "cost",
+        limit: int | None = None,
+        cost_number: CostNumber = CostNumber.LIST,
+    ) -> list[AgentUsage]:
+        """Return one row per agent.
+
+        Args:
+            time_range: What to look at.
+            sort: `cost`, `tokens` or `calls` (most first, unknown costs last).
+            limit: At most so many rows.
+            cost_number: Which of the three numbers `cost` means.
+        """
+        agent = sa.func.coalesce(Message.agent, "unknown")
+        statement = self._statement({"agent": agent}, time_range).group_by(agent).order_by(_most(sort, cost_number), agent).limit(limit)
+        return [AgentUsage(**row) for row in self._mappings(statement)]
+
+    def by_project(
+        self,
+        time_range: TimeRange = TimeRange(),
+        *,
+        sort: str = "cost",
+        limit: int | None = None,
+        cost_number: CostNumber = CostNumber.LIST,
+    ) -> list[ProjectUsage]:
+        """Return one row per project; arguments as for `by_agent`."""
+        project = sa.func.coalesce(Project.name, Project.worktree, Session.directory, "unknown")
+        statement = (
+            self._statement({"project": project}, time_range)
+            .join(Session, Session.session_id == Message.session_id)
+            .join(Project, Project.project_id == Session.project_id, isouter=True)
+            .group_by(project, Session.project_id)
+            .order_by(_most(sort, cost_number), project, Session.project_id)
+            .limit(limit)
+        )
+        return [ProjectUsage(**row) for row in self._mappings(statement)]
+
     def by_session(
         self,
         time_range: TimeRange = TimeRange(),
@@ -154,9 +208,7 @@ class CostRepository:
             limit: At most so many rows.
             cost_number: Which of the three numbers `cost` means.
         """
-        columns = usage_columns()
-        tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
-        orders = {"started": Session.created_at, "cost": columns[cost_number.field], "tokens": tokens}
+        order = sa.desc(Session.created_at).nulls_last() if sort == "started" else _most(sort, cost_number)
         dimensions = {
             "session_id": Session.session_id,
             "title": Session.title,
@@ -169,7 +221,7 @@ class CostRepository:
             .join(Session, Session.session_id == Message.session_id)
             .join(Project, Project.project_id == Session.project_id, isouter=True)
             .group_by(*dimensions.values())
-            .order_by(sa.desc(orders[sort]).nulls_last(), Session.session_id)
+            .order_by(order, Session.session_id)
             .limit(limit)
         )
         return [SessionUsage(**row) for row in self._mappings(statement)]
@@ -201,6 +253,12 @@ class CostRepository:
         if time_range.end is not None:
             statement = statement.where(Message.created_at < time_range.end)
         return statement
+
+
+def _most(sort: str, cost_number: CostNumber) -> sa.ColumnElement[Any]:
+    columns = usage_columns()
+    tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
+    return sa.desc({"cost": columns[cost_number.field], "tokens": tokens, "calls": columns["calls"]}[sort]).nulls_last()
 
 
 USAGE_FIELDS = tuple(field.name for field in fields(Usage))

@@ -1,0 +1,53 @@
+"""Aggregates that are computed when asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from opencode_monitor.cli.context import State
+
+
+@click.group()
+def metrics() -> None:
+    """Compute what the import leaves to you."""
+
+
+@metrics.command("carried")
+@click.option("--session", "session_prefix", metavar="ID", help="For one session; the beginning of its id is enough.")
+@click.pass_obj
+def carried_costs(state: State, session_prefix: str | None) -> None:
+    """Compute carried costs for the sessions that are new, or changed or priced anew since; `carried` shows them."""
+    from opencode_monitor.repositories import SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    session_id = None
+    with state.sessions(read_only=False)() as session:
+        if session_prefix:
+            session_id = SessionRepository(session).find(session_prefix).session_id
+    click.echo(run_carried(state, session_id=session_id))
+
+
+def run_carried(state: State, *, session_id: str | None = None) -> str:
+    """Compute carried costs with a progress bar on a terminal, and say what was done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 - heavy imports stay inside commands
+
+    from opencode_monitor.cli.render import console  # noqa: PLC0415 - as above
+    from opencode_monitor.ingest.carried import compute_carried  # noqa: PLC0415 - as above
+
+    bar = Progress(
+        TextColumn("Carried cost"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=state.quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("carried", total=None)
+        done = compute_carried(
+            state.engine(), session_id=session_id, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    return f"Carried costs of {done.sessions:,} {'session' if done.sessions == 1 else 'sessions'}: {done.rows:,} rows."

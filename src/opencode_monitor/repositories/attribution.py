@@ -1,0 +1,249 @@
+"""What the parts of the spend are: tokens and cost by tool, by type of part and by file.
+
+A call's cost and tokens lie on the parts that it produced (`pricing/shares.py`), at the time of its message. So the rows of each view,
+those without a tool or a file among them, sum to `CostRepository.total` of the same range, in every bucket and in cost, to the last digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from opencode_monitor.db.dialect import integer_division
+from opencode_monitor.db.types import Money
+from opencode_monitor.models import CostBasis, FileOperation, Message, Part, ToolCall
+from opencode_monitor.pricing.cost import PRICE_OF_BUCKET
+from opencode_monitor.pricing.shares import SHARE_UNITS, cut_money, cut_tokens, weighed_parts
+from opencode_monitor.repositories.costs import TimeRange
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session as DatabaseSession
+
+_BUCKETS = tuple(PRICE_OF_BUCKET)
+_FAILED = ("error", "timeout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartUsage:
+    """Tokens and cost of what some parts were made with; money in USD.
+
+    Attributes:
+        parts: How many parts of assistant messages; those that a fork copied are left out here and in every sum.
+        input_tokens: Their share of the uncached prompt tokens of their calls.
+        cache_read_tokens: Of the prompt tokens read from the provider's cache.
+        cache_write_tokens: Of the prompt tokens written to it.
+        output_tokens: Of the visible output.
+        reasoning_tokens: Of the reasoning.
+        cost_usd: At list price; None where none of the parts has a known cost, "at least" where some have none.
+        unpriced_parts: Parts of calls without a price.
+    """
+
+    parts: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Decimal | None
+    unpriced_parts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTypeUsage(PartUsage):
+    """Usage of one type of part."""
+
+    part_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUsage(PartUsage):
+    """Usage of one tool; `tool` is None for all that is no call of a tool.
+
+    Attributes:
+        calls: Calls of the tool; it was called once for each of its parts.
+        errors: Of these, the ones that failed or ran out of time.
+        failed_cost_usd: What writing those cost.
+    """
+
+    tool: str | None
+    calls: int
+    errors: int
+    failed_cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileUsage(PartUsage):
+    """Usage of one file; `file` is None for all that touched none.
+
+    A part that touched several files counts with each, and its tokens and cost are shared equally among them.
+
+    Attributes:
+        reads: How often a tool read it.
+        changes: How often a tool wrote, edited or deleted it.
+    """
+
+    file: str | None
+    reads: int
+    changes: int
+
+
+class AttributionRepository:
+    """Sums over parts. A part belongs to the time of its message."""
+
+    def __init__(self, session: DatabaseSession) -> None:
+        self.session = session
+
+    def by_part_type(self, time_range: TimeRange = TimeRange(), *, sort: str = "cost", limit: int | None = None) -> list[PartTypeUsage]:
+        """Return one row per type of part.
+
+        Args:
+            time_range: What to look at.
+            sort: `cost`, `tokens` or `parts` (most first, unknown costs last).
+            limit: At most so many rows.
+        """
+        shares = _shares(time_range)
+        statement = _sums(shares, {"part_type": shares.c.part_type}, sort, limit)
+        return [PartTypeUsage(**row) for row in self._mappings(statement)]
+
+    def by_tool(self, time_range: TimeRange = TimeRange(), *, sort: str = "cost", limit: int | None = None) -> list[ToolUsage]:
+        """Return one row per tool, and one for what is no call of a tool.
+
+        Args:
+            time_range: What to look at.
+            sort: `cost`, `tokens`, `calls` or `errors` (most first, unknown costs last).
+            limit: At most so many rows.
+        """
+        shares = _shares(time_range)
+        is_failed = ToolCall.status.in_(_FAILED)
+        extra: dict[str, sa.ColumnElement[Any]] = {
+            "calls": sa.func.count(ToolCall.tool_call_id),
+            "errors": sa.func.count().filter(is_failed),
+            "failed_cost_usd": _known_cost(shares, is_failed),
+        }
+        source = shares.outerjoin(ToolCall, ToolCall.part_id == shares.c.part_id)
+        statement = _sums(shares, {"tool": ToolCall.tool_name}, sort, limit, extra).select_from(source)
+        return [ToolUsage(**row) for row in self._mappings(statement)]
+
+    def by_file(self, time_range: TimeRange = TimeRange(), *, sort: str = "cost", limit: int | None = None) -> list[FileUsage]:
+        """Return one row per file, and one for what touched none.
+
+        Args:
+            time_range: What to look at.
+            sort: `cost`, `tokens`, `reads` or `changes` (most first, unknown costs last).
+            limit: At most so many rows.
+        """
+        shares = _shares_of_files(_shares(time_range))
+        extra: dict[str, sa.ColumnElement[Any]] = {
+            "reads": sa.func.count().filter(shares.c.operation == "read"),
+            "changes": sa.func.count().filter(shares.c.operation != "read"),
+        }
+        statement = _sums(shares, {"file": shares.c.file_path}, sort, limit, extra)
+        return [FileUsage(**row) for row in self._mappings(statement)]
+
+    def _mappings(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.session.execute(statement).mappings()]
+
+
+def _shares(time_range: TimeRange) -> sa.Subquery:
+    """Return every part of the calls of a range with its tokens, its cost and whether that is unknown."""
+    conditions = [Message.copied_from.is_(None), sa.or_(Message.role == "assistant", Message.call_count > 0)]
+    if time_range.start is not None:
+        conditions.append(Message.created_at >= time_range.start)
+    if time_range.end is not None:
+        conditions.append(Message.created_at < time_range.end)
+    weighed = weighed_parts(_BUCKETS, *conditions)
+    of_step = (weighed.c.message_id, weighed.c.step_number)
+
+    def share(bucket: str) -> sa.ColumnElement[int]:
+        whole = sa.func.coalesce(weighed.c[bucket], 0)
+        cut = cut_tokens(whole, weighed.c.units)
+        given = sa.cast(sa.func.sum(cut).over(partition_by=of_step), sa.BigInteger)
+        return sa.case((weighed.c.is_step, whole - given), else_=cut)
+
+    return (
+        sa.select(
+            Part.part_id,
+            Part.part_type,
+            *(share(bucket).label(bucket) for bucket in _BUCKETS),
+            Part.part_cost_usd.label("cost_usd"),
+            Message.cost_basis,
+        )
+        .select_from(weighed)
+        .join(Part, Part.part_id == weighed.c.part_id)
+        .join(Message, Message.message_id == weighed.c.message_id)
+        .subquery("shares")
+    )
+
+
+def _shares_of_files(shares: sa.Subquery) -> sa.Subquery:
+    """Share each part's tokens and cost equally over the files that it touched; the rest stays with the first."""
+    number = sa.func.row_number().over(partition_by=FileOperation.part_id, order_by=FileOperation.file_op_id)
+    operations = sa.select(
+        FileOperation.part_id,
+        FileOperation.file_path,
+        FileOperation.operation,
+        number.label("number"),
+        sa.func.count().over(partition_by=FileOperation.part_id).label("files"),
+    ).subquery("operations")
+    others = operations.c.files - 1
+    is_first = sa.func.coalesce(operations.c.number, 1) == 1
+
+    def share(whole: sa.ColumnElement[Any], cut: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.case((operations.c.part_id.is_(None), whole), (is_first, whole - others * cut), else_=cut)
+
+    cost = shares.c.cost_usd
+    return (
+        sa.select(
+            shares.c.part_id,
+            operations.c.file_path,
+            operations.c.operation,
+            *(share(shares.c[bucket], integer_division(shares.c[bucket], operations.c.files)).label(bucket) for bucket in _BUCKETS),
+            sa.cast(
+                sa.case(
+                    (cost.is_(None), sa.null()),
+                    else_=share(cost, cut_money(cost, integer_division(sa.literal(SHARE_UNITS), operations.c.files))),
+                ),
+                Money(),
+            ).label("cost_usd"),
+            shares.c.cost_basis,
+        )
+        .select_from(shares.outerjoin(operations, operations.c.part_id == shares.c.part_id))
+        .subquery("shares_of_files")
+    )
+
+
+def _known_cost(shares: sa.Subquery, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Decimal | None]:
+    """Return the sum of what is known of the cost of parts: NULL where some have none and no other has one."""
+    unpriced = sa.func.count().filter(shares.c.cost_basis == CostBasis.UNPRICED.value, *conditions)
+    priced = sa.func.count().filter(shares.c.cost_basis == CostBasis.CALCULATED.value, *conditions)
+    total = sa.func.sum(shares.c.cost_usd)
+    known = total.filter(*conditions) if conditions else total
+    return sa.case((sa.and_(unpriced > 0, priced == 0), sa.null()), else_=sa.func.coalesce(known, sa.cast(0, Money())))
+
+
+def _sums(
+    shares: sa.Subquery,
+    key: dict[str, Any],
+    sort: str,
+    limit: int | None,
+    extra: dict[str, sa.ColumnElement[Any]] | None = None,
+) -> sa.Select[Any]:
+    sums: dict[str, sa.ColumnElement[Any]] = {
+        "parts": sa.func.count(shares.c.part_id.distinct()),
+        **{bucket: sa.cast(sa.func.sum(shares.c[bucket]), sa.BigInteger) for bucket in _BUCKETS},
+        "cost_usd": _known_cost(shares),
+        "unpriced_parts": sa.func.count().filter(shares.c.cost_basis == CostBasis.UNPRICED.value),
+        **(extra or {}),
+    }
+    orders = {**sums, "cost": sums["cost_usd"], "tokens": sum((sums[bucket] for bucket in _BUCKETS), sa.literal(0))}
+    (column,) = key.values()
+    return (
+        sa.select(*(value.label(name) for name, value in (key | sums).items()))
+        .group_by(column)
+        .order_by(orders[sort].desc().nulls_last(), column.asc().nulls_last())
+        .limit(limit)
+    )
