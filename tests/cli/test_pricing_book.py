@@ -123,6 +123,11 @@ class TestAlias:
         rows = run("--db", database, "pricing", "show", stores.GPT, "--json").json["rows"]
         assert {row["mode"] for row in rows} == {"priority"}
 
+    def test_missing_says_that_a_mode_has_no_price(self, made: Path) -> None:
+        run("--db", made, "pricing", "alias", stores.UNPRICED, "openai/gpt-4o", "--mode", "batch")  # sold in batches since October
+
+        assert run("--db", made, "pricing", "missing").stdout.endswith("(aliased to batch prices, and there are none at that time)\n")
+
 
 class TestFiles:
     @pytest.mark.parametrize("name", ["prices.csv", "prices.json"])

@@ -23,13 +23,17 @@ def missing(state: State, as_json: bool) -> None:
     from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     with state.sessions()() as session:
-        rows = [{"model": model, "calls": calls} for model, calls in PricingRepository(session).missing()]
+        repository = PricingRepository(session)
+        rows = [{"model": model, "calls": calls} for model, calls in repository.missing()]
+        modes = {alias.model_id: alias.mode for alias in repository.aliases() if alias.mode}
     if as_json:
         click.echo(envelope("pricing-missing", rows=rows))
         return
     for row in rows:
         model = plain(str(row["model"]))
-        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD")
+        mode = modes.get(str(row["model"]))
+        why = "" if mode is None else f"   (aliased to {plain(mode)} prices, and there are none at that time)"
+        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD{why}")
     if not rows:
         click.echo("Every call has a price.")
 
