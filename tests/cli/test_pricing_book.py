@@ -54,11 +54,32 @@ class TestList:
         assert ("priority", 0) in found
         assert [row["min_context_tokens"] for row in earlier.json["rows"] if row["mode"] == "standard"] == [0, 200_000]
 
+    def test_list_names_daily_hours_and_what_is_not_confirmed(self, sample_database: Path) -> None:
+        shown = run("--db", sample_database, "pricing", "show", "deepseek/deepseek-chat").stdout.splitlines()
+
+        assert any(line.split()[:4] == ["1970-01-01,", "00:30-16:30", "0", "0.27"] for line in shown)
+        assert shown[-1].startswith("*")
+        assert shown[-1].split()[-2:] == ["vendor-notice,", "assumed"]
+
     def test_list_as_a_table_and_of_nothing(self, sample_database: Path) -> None:
         outcome = run("--db", sample_database, "pricing", "list", "--model", "claude-sonnet-4-?", "--provider", "anthropic")
 
         assert outcome.exit_code == 0
-        assert "anthropic/claude-sonn" in outcome.stdout
+        shown = outcome.stdout.splitlines()
+        assert shown[2].split() == [
+            "anthropic/claude-sonnet-4-0",
+            "standard",
+            "1970-01-01",
+            "0",
+            "3",
+            "15",
+            "—",
+            "0.3",
+            "3.75",
+            "6",
+            "genai-prices",
+        ]
+        assert not any("…" in line for line in shown)
         assert run("--db", sample_database, "pricing", "list", "--model", "gpt_5").stdout == "The book has no such price.\n"
 
 
@@ -101,6 +122,11 @@ class TestAlias:
 
         rows = run("--db", database, "pricing", "show", stores.GPT, "--json").json["rows"]
         assert {row["mode"] for row in rows} == {"priority"}
+
+    def test_missing_says_that_a_mode_has_no_price(self, made: Path) -> None:
+        run("--db", made, "pricing", "alias", stores.UNPRICED, "openai/gpt-4o", "--mode", "batch")  # sold in batches since October
+
+        assert run("--db", made, "pricing", "missing").stdout.endswith("(aliased to batch prices, and there are none at that time)\n")
 
 
 class TestFiles:

@@ -67,6 +67,10 @@ def test_run_checks_sound_database_finds_nothing(sound: Session) -> None:
                 ]
             },
         ),
+        (
+            "UPDATE step_events SET price_id = 'a/b|standard|0|1970-01-01|user' WHERE message_id = 'msg_1'",
+            {"price-rows": [("msg_1_02", "priced by a/b|standard|0|1970-01-01|user, which is not in the book")]},
+        ),
         ("DELETE FROM session_resource_metrics", {"metrics": [("ses_1", "session without metrics")]}),
         (
             "UPDATE messages SET output_tokens = -1 WHERE message_id = 'msg_1'",

@@ -15,6 +15,7 @@ from opencode_monitor.models import (
     CostBasis,
     Message,
     Part,
+    PricePeriodRow,
     Session,
     SessionResourceMetrics,
     SessionStats,
@@ -172,6 +173,13 @@ def _carried_costs(connection: sa.Connection) -> list[tuple[str, str]]:
     return found + _rows(connection, lost, "carried cost of a missing part of {}")
 
 
+def _price_rows(connection: sa.Connection) -> list[tuple[str, str]]:
+    """A cost must be traceable to the row of the book that made it, however often prices changed since."""
+    known = sa.select(PricePeriodRow.price_id)
+    statement = sa.select(StepEvent.step_id, StepEvent.price_id).where(StepEvent.price_id.is_not(None), StepEvent.price_id.not_in(known))
+    return _rows(connection, statement, "priced by {}, which is not in the book")
+
+
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
     statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
@@ -186,5 +194,6 @@ CHECKS = (
     Check("carried-costs", "Do carried costs sum to the input side of their session's calls?", _carried_costs),
     Check("tokens", "Are all token counts possible, and steps and messages agreed?", _tokens),
     Check("unknown-costs", "Is an unknown cost NULL, and a known one not?", _unpriced),
+    Check("price-rows", "Is every price that a call was given in the book?", _price_rows),
     Check("metrics", "Does every session have its metrics?", _without_metrics),
 )

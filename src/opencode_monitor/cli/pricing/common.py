@@ -13,7 +13,6 @@ from opencode_monitor.errors import PriceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.table import Table
     from sqlalchemy.orm import Session
 
     from opencode_monitor.cli.context import State
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 PRICES = ("input", "output", "reasoning", "cache_read", "cache_write_5m", "cache_write_1h")
 PRICE_TITLES = ("Input", "Output", "Reasoning", "Cache read", "Write 5m", "Write 1h")
+_FOLDED_WIDTH = 24
+_GAP = 3
 MODE_NAMES = ("standard", "batch", "priority", "flex", "fast")
 
 
@@ -70,34 +71,55 @@ def price_columns(row: PricePeriod) -> list[str]:
 
 
 def show_start(row: PricePeriod) -> str:
-    """Show since when a row holds: the day, and the time where it is not midnight UTC."""
+    """Show since when a row holds: the day, the time where it is not midnight UTC, and the daily hours where it has some (UTC)."""
     since = row.effective_from
-    return f"{since:%Y-%m-%d}" if since.hour == since.minute == 0 else f"{since:%Y-%m-%d %H:%M}"
+    start = f"{since:%Y-%m-%d}" if since.hour == since.minute == 0 else f"{since:%Y-%m-%d %H:%M}"
+    if row.daily_from_minute is None or row.daily_to_minute is None:
+        return start
+    hours = "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (row.daily_from_minute, row.daily_to_minute))
+    return f"{start}, {hours}"
 
 
-def price_table(*first: tuple[str, str]) -> Table:
-    """Return an empty table of prices.
+def print_prices(first: Sequence[tuple[str, str]], rows: Sequence[tuple[Sequence[str], PricePeriod, str]]) -> None:
+    """Print a table of prices.
 
     Args:
-        first: Columns before those that every table of prices has.
+        first: Titles and alignments of the columns before the prices; the first of them can be folded.
+        rows: For each row the cells of the first columns, the row of the book, and what stands for its status.
     """
-    from opencode_monitor.cli.render import table  # noqa: PLC0415 - rich is needed by tables alone
-
-    return table(
+    titles = [*first, ("From", "left"), ("Over", "right"), *((title, "right") for title in PRICE_TITLES), ("Source", "left")]
+    cells = [
         [
-            *first,
-            ("From", "left"),
-            ("Context over", "right"),
-            *((title, "right") for title in PRICE_TITLES),
-            ("Source", "left"),
-            ("Status", "left"),
+            *before,
+            show_start(row),
+            f"{row.min_context_tokens:,}",
+            *price_columns(row),
+            plain(row.source) + (f", {status}" if status else ""),
         ]
-    )
+        for before, row, status in rows
+    ]
+    print_rows(titles, cells)
 
 
-def table_cells(row: PricePeriod) -> list[str]:
-    """Return the cells of a row for `price_table`, after the first ones."""
-    return [show_start(row), f"{row.min_context_tokens:,}", *price_columns(row), plain(row.source), plain(row.status)]
+def print_rows(titles: Sequence[tuple[str, str]], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table as wide as it must be: an amount is never cut off, and a name in the first column is broken at most.
+
+    Args:
+        titles: Title and alignment of each column.
+        cells: The rows.
+    """
+    from opencode_monitor.cli.render import console, table  # noqa: PLC0415 - rich is needed by tables alone
+
+    output = table(titles)
+    output.columns[0].no_wrap = False
+    output.columns[0].overflow = "fold"
+    for row_cells in cells:
+        output.add_row(*row_cells)
+    widths = [max(map(len, column)) for column in zip((title for title, _ in titles), *cells, strict=True)]
+    target = console()
+    name = min(widths[0], _FOLDED_WIDTH) if target.is_terminal else widths[0]
+    target.width = max(target.width, name + sum(width + _GAP for width in widths[1:]))
+    target.print(output)
 
 
 def as_objects(rows: Sequence[PricePeriod]) -> list[dict[str, Any]]:

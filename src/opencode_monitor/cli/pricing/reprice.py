@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import price_book, show_exact
+from opencode_monitor.cli.pricing.common import price_book, print_rows, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
-from opencode_monitor.cli.render import console, envelope, plain, table
+from opencode_monitor.cli.render import envelope, plain
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -119,9 +119,8 @@ def _print_days(days: Sequence[RepricedDay]) -> None:
         ("Had none", "right"),
         ("Has none", "right"),
     )
-    output = table(list(titles))
-    for day in days:
-        output.add_row(
+    cells = [
+        [
             plain(day.model),
             "—" if day.day is None else day.day.isoformat(),
             f"{day.calls:,}",
@@ -129,19 +128,13 @@ def _print_days(days: Sequence[RepricedDay]) -> None:
             show_exact(day.new_cost_usd),
             f"{day.newly_priced:,}",
             f"{day.unpriced:,}",
-        )
+        ]
+        for day in days
+    ]
     totals = _totals(days)
-    output.add_section()
-    output.add_row(
-        "Total",
-        "",
-        f"{sum(day.calls for day in days):,}",
-        show_exact(totals["old_cost_usd"]),
-        show_exact(totals["new_cost_usd"]),
-        f"{sum(day.newly_priced for day in days):,}",
-        f"{sum(day.unpriced for day in days):,}",
-    )
-    console().print(output)
+    sums = [sum(counts) for counts in zip(*((day.calls, day.newly_priced, day.unpriced) for day in days), strict=True)]
+    whole = ["Total", "", f"{sums[0]:,}", *(show_exact(cost) for cost in totals.values()), *(f"{count:,}" for count in sums[1:])]
+    print_rows(titles, [*cells, whole])
 
 
 def _undo(state: State, run_id: str | None, *, as_json: bool) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import as_objects, price_table, table_cells
+from opencode_monitor.cli.pricing.common import as_objects, print_prices
 from opencode_monitor.cli.ranges import parse_when
-from opencode_monitor.cli.render import console, envelope, plain
+from opencode_monitor.cli.render import envelope, plain
+
+if TYPE_CHECKING:
+    from opencode_monitor.pricing.catalog import PricePeriod
 
 
 @click.command()
@@ -18,13 +23,17 @@ def missing(state: State, as_json: bool) -> None:
     from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     with state.sessions()() as session:
-        rows = [{"model": model, "calls": calls} for model, calls in PricingRepository(session).missing()]
+        repository = PricingRepository(session)
+        rows = [{"model": model, "calls": calls} for model, calls in repository.missing()]
+        modes = {alias.model_id: alias.mode for alias in repository.aliases() if alias.mode}
     if as_json:
         click.echo(envelope("pricing-missing", rows=rows))
         return
     for row in rows:
         model = plain(str(row["model"]))
-        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD")
+        mode = modes.get(str(row["model"]))
+        why = "" if mode is None else f"   (aliased to {plain(mode)} prices, and there are none at that time)"
+        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD{why}")
     if not rows:
         click.echo("Every call has a price.")
 
@@ -50,10 +59,10 @@ def list_(state: State, provider: str | None, model: str | None, at: str | None,
     if not rows:
         click.echo("The book has no such price.")
         return
-    output = price_table(("Model", "left"), ("Mode", "left"))
-    for row in rows:
-        output.add_row(plain(f"{row.vendor}/{row.model}"), plain(row.mode), *table_cells(row))
-    console().print(output)
+    print_prices(
+        [("Model", "left"), ("Mode", "left")],
+        [((plain(f"{row.vendor}/{row.model}"), plain(row.mode)), row, _unconfirmed(row)) for row in rows],
+    )
 
 
 @click.command()
@@ -90,13 +99,21 @@ def show(state: State, model: str, at: str | None, as_json: bool) -> None:
         click.echo(f"No price for {plain(model)}{when}. Set one: opencode-monitor pricing set {plain(model)} --input USD --output USD")
         return
     modes = [] if all(period.mode == "standard" for period in periods) else [("Mode", "left")]
-    output = price_table(("", "left"), *modes)
-    for period in periods:
-        shown = table_cells(period)
-        if period.price_id not in current:
-            shown[-1] = "replaced"
-        output.add_row("*" if period.price_id in in_force else "", *(plain(period.mode) for _ in modes), *shown)
-    console().print(output)
+    print_prices(
+        [("", "left"), *modes],
+        [
+            (
+                ("*" if row.price_id in in_force else "", *(plain(row.mode) for _ in modes)),
+                row,
+                _unconfirmed(row) if row.price_id in current else "replaced",
+            )
+            for row in periods
+        ],
+    )
     others = sorted({f"{row.vendor}/{row.model}" for row in periods} - {model})
     if others:
         click.echo(f"As {plain(', '.join(others))}.")
+
+
+def _unconfirmed(row: PricePeriod) -> str:
+    return "" if row.status == "confirmed" else plain(row.status)

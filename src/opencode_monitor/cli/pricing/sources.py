@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import PRICES, price_book, show_exact, show_price, show_start
-from opencode_monitor.cli.render import console, envelope, note, plain, table
+from opencode_monitor.cli.pricing.common import PRICES, price_book, print_rows, show_exact, show_price, show_start
+from opencode_monitor.cli.render import envelope, note, plain
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -45,16 +45,17 @@ def diff(state: State, as_json: bool) -> None:
         return
     click.echo("\nWhere OpenCode's stored cost is not ours:")
     titles = (("Model", "left"), ("Calls", "right"), ("Reported", "right"), ("List", "right"), ("Difference", "right"))
-    output = table(list(titles))
-    for one in differences:
-        output.add_row(
+    cells = [
+        [
             plain(one.model),
             f"{one.calls:,}",
             show_exact(one.reported_cost_usd),
             show_exact(one.list_cost_usd),
             show_exact(one.reported_cost_usd - one.list_cost_usd),
-        )
-    console().print(output)
+        ]
+        for one in differences
+    ]
+    print_rows(titles, cells)
 
 
 @click.command()
