@@ -17,7 +17,8 @@ ROWS = (
         " ('msg_2', 'ses_1', 'assistant', NULL)"
     ),
     (
-        "INSERT INTO parts (part_id, session_id, message_id, part_type, sequence_number) VALUES ('prt_1', 'ses_1', 'msg_1', 'step_finish', 1),"
+        "INSERT INTO parts (part_id, session_id, message_id, part_type, sequence_number) VALUES"
+        " ('prt_1', 'ses_1', 'msg_1', 'step_finish', 1),"
         " ('prt_2', 'ses_1', 'msg_2', 'step_finish', 2)"
     ),
     (
