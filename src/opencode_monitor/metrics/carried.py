@@ -19,6 +19,7 @@ after. So the calls of a session fall into spans, in each of which a part has on
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -127,9 +128,21 @@ def carry_costs(connection: sa.Connection, session_ids: Sequence[str]) -> int:
     with staged(connection, "carrying_sessions", _SESSION_ID, [(session_id,) for session_id in session_ids]) as scope:
         statement = _carried(_Scope(scope, session_ids[0], session_ids[-1]))
         columns = [column.name for column in CarriedCost.__table__.columns]
-        connection.execute(postgresql.insert(CarriedCost).from_select(columns, statement))
+        with _hashed_joins(connection):
+            connection.execute(postgresql.insert(CarriedCost).from_select(columns, statement))
         written = sa.select(sa.func.count()).select_from(CarriedCost).where(in_scope(CarriedCost.session_id, scope))
         return connection.scalar(written) or 0
+
+
+@contextlib.contextmanager
+def _hashed_joins(connection: sa.Connection) -> Iterator[None]:
+    """Keep PostgreSQL from looking through all parts for each call: it takes the steps of a statement to yield a row or two."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
+    yield
+    connection.execute(sa.text("SET LOCAL enable_nestloop TO DEFAULT"))
 
 
 def input_sides() -> sa.Subquery:
