@@ -154,14 +154,15 @@ def test_carried_one_session_takes_the_beginning_of_its_id_and_all_time(
     assert document["range"] == {"since": None, "until": None}
 
 
-def test_import_carried_leaves_nothing_open_and_a_reprice_opens_all(database: Path, tmp_path: Path, sample: stores.Store) -> None:
+def test_import_carried_leaves_nothing_open_and_a_reprice_opens_what_it_changed(database: Path, tmp_path: Path, sample: stores.Store) -> None:
     stores.write_json(sample, tmp_path)
     imported = run("--db", database, "import", tmp_path, "--carried")
     computed = report(database, "carried", "--json").json["totals"]
 
-    run("--db", database, "pricing", "set", stores.GPT, "--input", "9", "--output", "9", "--cache-read", "9", "--reprice")
+    run("--db", database, "pricing", "set", stores.GPT, "--input", "9", "--output", "9", "--cache-read", "9")
+    run("--db", database, "pricing", "reprice", "--yes")
     repriced = report(database, "carried", "--json").json["totals"]
 
     assert (imported.exit_code, computed["open_sessions"]) == (0, 0), imported.stderr
     assert number(computed["carried_cost_usd"]) > 0
-    assert (repriced["open_sessions"], repriced["carried_cost_usd"]) == (10, "0")
+    assert (repriced["open_sessions"], repriced["carried_cost_usd"]) == (4, "0.69317795")

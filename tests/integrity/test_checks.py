@@ -69,7 +69,10 @@ def test_run_checks_sound_database_finds_nothing(sound: Session) -> None:
         ),
         (
             "UPDATE step_events SET price_id = 'a/b|standard|0|1970-01-01|user' WHERE message_id = 'msg_1'",
-            {"price-rows": [("msg_1_02", "priced by a/b|standard|0|1970-01-01|user, which is not in the book")]},
+            {
+                "price-rows": [("msg_1_02", "priced by a/b|standard|0|1970-01-01|user, which is not in the book")],
+                "carried-costs": [("ses_1", "carried costs are 0.003000000000 USD more than the input side of its calls")],
+            },
         ),
         ("DELETE FROM session_resource_metrics", {"metrics": [("ses_1", "session without metrics")]}),
         (
