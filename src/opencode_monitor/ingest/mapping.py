@@ -295,6 +295,7 @@ def _message_row(message: MessageRecord, parts: list[_PlacedPart], issues: list[
         reasoning_tokens=total.reasoning_tokens if calls else None,
         call_count=len(calls),
         reported_cost_usd=reported_cost,
+        summary_title=message.summary_title,
     )
 
 

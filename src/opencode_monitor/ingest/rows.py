@@ -55,6 +55,7 @@ class MessageRow(NamedTuple):
     reasoning_tokens: int | None
     call_count: int
     reported_cost_usd: Decimal | None
+    summary_title: str | None
 
 
 class PartRow(NamedTuple):

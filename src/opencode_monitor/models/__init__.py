@@ -19,6 +19,7 @@ from opencode_monitor.models.parts import (
     ToolCall,
 )
 from opencode_monitor.models.pricing import ModelAlias, ModelPricing, PricePeriodRow
+from opencode_monitor.models.unrecorded import UnrecordedCall
 from opencode_monitor.models.usage import CostBasis, Message, Model, Project, Session
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "TextMessage",
     "ThinkingBlock",
     "ToolCall",
+    "UnrecordedCall",
 ]

@@ -81,6 +81,7 @@ class Message(Base):
         message_cost_usd: Ours: the sum of the steps at list price; NULL where a step has no price.
         cost_basis: See `CostBasis`.
         copied_from: The message that a fork copied; a copy was billed once, with its original.
+        summary_title: The title that OpenCode had a model write for a user's message; it stores nothing of that call.
     """
 
     __tablename__ = "messages"
@@ -105,5 +106,6 @@ class Message(Base):
     reported_cost_usd: Mapped[Decimal | None]
     cost_basis: Mapped[str | None]
     copied_from: Mapped[str | None]
+    summary_title: Mapped[str | None]
 
     __table_args__ = (Index("ix_messages__session_id", "session_id"),)
