@@ -18,6 +18,7 @@ from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
 from opencode_monitor.cli.reports import daily, models, monthly, sessions, weekly
 from opencode_monitor.cli.session import session
+from opencode_monitor.cli.unrecorded import unrecorded
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, sessions, session, pricing, db, doctor):
+for command in (import_, demo, daily, weekly, monthly, models, sessions, session, unrecorded, pricing, db, doctor):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,12 +10,13 @@ import click
 from opencode_monitor.cli.context import State, json_option, now, range_options
 from opencode_monitor.cli.ranges import ReportRange, resolve_range, to_utc
 from opencode_monitor.cli.render import console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.cli.unrecorded import add_estimates, describe_estimates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
-    from opencode_monitor.repositories import CostRepository, TimeRange, Usage
+    from opencode_monitor.repositories import CostRepository, TimeRange, UnrecordedRepository, UnrecordedSpend, Usage
 
 _SESSIONS_SHOWN = 20
 _USAGE_HEADERS = (
@@ -69,6 +71,8 @@ def models(state: State, since: str | None, until: str | None, last: str | None,
         "models",
         resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
         lambda costs, time_range: costs.by_model(time_range),
+        "model",
+        lambda estimates, time_range: estimates.by_model(time_range),
         (("Model", "left"), ("Sessions", "right")),
         lambda row: (plain(row.model), str(row.sessions)),
         as_json=as_json,
@@ -109,6 +113,8 @@ def sessions(
         "sessions",
         resolve_range(since=since, until=until, last=last, tz=zone, now=now()),
         lambda costs, time_range: costs.by_session(time_range, sort=sort, limit=limit),
+        "session_id",
+        lambda estimates, time_range: estimates.by_session(time_range),
         (("Session", "left"), ("Started", "left"), ("Title", "left"), ("Agent", "left")),
         lambda row: (
             plain(row.session_id[:_ID_CHARS]),
@@ -142,11 +148,18 @@ def _period_report(
 
         return costs.by_period(Interval(interval), tz=zone.key, time_range=time_range)
 
+    def estimated(estimates: UnrecordedRepository, time_range: TimeRange) -> Mapping[date | None, UnrecordedSpend]:
+        from opencode_monitor.repositories import Interval  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        return estimates.by_period(Interval(interval), tz=zone.key, time_range=time_range)
+
     _report(
         state,
         schema,
         resolve_range(since=since, until=until, last=last, tz=zone, now=moment, default_last=default_last),
         rows,
+        "period",
+        estimated,
         ((title, "left"), ("Sessions", "right")),
         lambda row: (_show_period(row.period, today if interval == "day" else None), str(row.sessions)),
         as_json=as_json,
@@ -159,6 +172,8 @@ def _report(
     schema: str,
     report_range: ReportRange,
     query: Callable[[CostRepository, TimeRange], Sequence[Usage]],
+    key: str,
+    estimated: Callable[[UnrecordedRepository, TimeRange], Mapping[Any, UnrecordedSpend]],
     headers: Sequence[tuple[str, str]],
     lead: Callable[[Any], tuple[str, ...]],
     *,
@@ -167,20 +182,22 @@ def _report(
     usage_headers: Sequence[tuple[str, str]] = _USAGE_HEADERS,
 ) -> None:
     """Run one report: rows and totals of one range, as JSON or as a table."""
-    from opencode_monitor.repositories import CostRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import CostRepository, TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     with state.sessions()() as session:
-        costs = CostRepository(session)
+        costs, estimates = CostRepository(session), UnrecordedRepository(session)
         time_range = TimeRange(to_utc(report_range.start), to_utc(report_range.end))
         rows = query(costs, time_range)
         totals = costs.total(time_range)
-        warnings = _warnings(totals)
+        unrecorded = estimates.total(time_range)
+        warnings = [*_warnings(totals), *describe_estimates(unrecorded, estimates.by_kind(time_range))]
+        of_rows = estimated(estimates, time_range) if as_json else {}
     if as_json:
         click.echo(
             envelope(
                 schema,
-                rows=rows,
-                totals=totals,
+                rows=add_estimates(rows, key, of_rows, _EMPTY_ROWS.get(key)),
+                totals={**dataclasses.asdict(totals), **dataclasses.asdict(unrecorded)},
                 report_range=report_range.as_json(),
                 tz=report_range.tz,
                 warnings=[text for _, text in warnings],
@@ -204,6 +221,22 @@ def _report(
         warnings = [("*", footnote), *warnings]
     for mark, text in warnings:
         note(f"{mark} {text}".strip(), quiet=state.quiet)
+
+
+def _empty_period(period: date | None) -> Usage:
+    from opencode_monitor.repositories import NO_USAGE, PeriodUsage  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    return PeriodUsage(period=period, **dataclasses.asdict(NO_USAGE))
+
+
+def _empty_model(model: str) -> Usage:
+    from opencode_monitor.repositories import NO_USAGE, ModelUsage  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    return ModelUsage(model=model, **dataclasses.asdict(NO_USAGE))
+
+
+# A session with estimates always has a row of its own; a day and a model need not.
+_EMPTY_ROWS: dict[str, Callable[[Any], Usage]] = {"period": _empty_period, "model": _empty_model}
 
 
 def _usage_cells(usage: Usage, titles: Sequence[str]) -> list[str]:

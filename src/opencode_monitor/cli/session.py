@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from opencode_monitor.cli.context import State, json_option
-from opencode_monitor.cli.render import as_json_value, console, envelope, plain, show_tokens, show_usd
+from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd
+from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.models import Message, Part, Session
+    from opencode_monitor.models import Message, Part, Session, UnrecordedCall
 
 _TITLE_CHARS = 60
 
@@ -27,7 +29,13 @@ _TITLE_CHARS = 60
 @click.pass_obj
 def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> None:
     """Show one session by its id or the beginning of it: what each message, and each part of it, cost."""
-    from opencode_monitor.repositories import MessageRepository, MetricsRepository, PartRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import (  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        MessageRepository,
+        MetricsRepository,
+        PartRepository,
+        SessionRepository,
+        UnrecordedRepository,
+    )
 
     with state.sessions()() as database:
         found = SessionRepository(database).find(session_id)
@@ -41,14 +49,26 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
             parts[part.message_id or ""].append(part)
         tools = _tool_names(database, found.session_id)
         messages = MessageRepository(database).of_session(found.session_id)
+        estimates: dict[str | None, list[UnrecordedCall]] = defaultdict(list)
+        for call in UnrecordedRepository(database).of_session(found.session_id):
+            estimates[call.message_id].append(call)
+    all_estimates = [call for calls in estimates.values() for call in calls]
+    unrecorded = sum_estimates(all_estimates)
     if as_json:
-        rows = [_message_object(message, parts[message.message_id], tools) for message in messages]
+        rows = [
+            {
+                **_message_object(message, parts[message.message_id], tools),
+                **dataclasses.asdict(sum_estimates(estimates[message.message_id])),
+            }
+            for message in messages
+        ]
         totals = {
             "session_id": found.session_id,
             "title": found.title,
             "parent_session_id": found.parent_session_id,
             "cost_usd": own_cost,
             "child_sessions": list(child_costs),
+            **dataclasses.asdict(unrecorded),
         }
         click.echo(envelope("session", rows=rows, totals=totals))
         return
@@ -65,6 +85,11 @@ def session(state: State, session_id: str, with_parts: bool, as_json: bool) -> N
     for child in children:
         tree.add(f"↳ {plain(child.session_id)}  {plain(child.title, _TITLE_CHARS)}   {show_usd(child_costs[child.session_id])}")
     console().print(tree)
+    kinds = {
+        kind: sum_estimates([call for call in all_estimates if call.kind == kind]) for kind in sorted({call.kind for call in all_estimates})
+    }
+    for mark, text in describe_estimates(unrecorded, kinds):
+        note(f"{mark} {text}", quiet=state.quiet)
 
 
 def _tree_cost(database: DatabaseSession, root: Session, seen: set[str]) -> Decimal | None:

@@ -32,6 +32,9 @@ STILL_RUNNING = timedelta(hours=1)
 CACHE_LIFETIME = timedelta(minutes=5)
 """How long a prompt that was written to a provider's cache stays there; OpenCode asks for no longer one."""
 
+TOOL_ROUND_TOKENS = 60
+"""What a tool call and its result take in the next prompt beside their texts: the ledgers' median; they range from 51 to 81."""
+
 UNSEEN_OUTPUT_TOKENS = 1_500
 """What a call had written when it was cut off inside a text that the store holds the beginning of and no character. A guess by the one call
 of another version whose length is known: some twenty seconds of writing."""
@@ -315,16 +318,16 @@ def _estimate_prompt(
     message = messages[place]
     before = _nearest(messages, range(place - 1, -1, -1))
     if before is not None:
-        return _after(messages[before], message, messages[before + 1 : place]), Method.PREVIOUS_CALL
+        is_cached = any(other.calls and _is_served(other) and other.model_id == message.model_id for other in messages)
+        return _after(messages[before], message, messages[before + 1 : place], is_cached=is_cached), Method.PREVIOUS_CALL
     after = _nearest(messages, range(place + 1, len(messages)))
     if after is not None:
-        added = sum(between.written_chars + between.added_chars for between in messages[place:after])
-        prompt = max(_context(messages[after]) - _tokens(added), 0)
+        prompt = max(_context(messages[after]) - sum(_added_tokens(between) for between in messages[place:after]), 0)
         return _uncached(message.model_id, prompt), Method.NEXT_CALL
     like = usual(message)
     if like is None:
         return None, Method.FIRST_CALL
-    prompt = like.base_tokens + _tokens(sum(earlier.added_chars + earlier.written_chars for earlier in messages[:place]))
+    prompt = like.base_tokens + sum(_added_tokens(earlier) for earlier in messages[:place])
     return _as_usual(prompt, like), Method.FIRST_CALL
 
 
@@ -336,20 +339,32 @@ def _nearest(messages: Sequence[MessageFacts], places: range) -> int | None:
     return None
 
 
-def _after(previous: MessageFacts, message: MessageFacts, between: Sequence[MessageFacts]) -> TokenBuckets:
-    """Estimate the prompt of the call after a recorded one: what that one had, what it wrote, and what has come since."""
+def _after(previous: MessageFacts, message: MessageFacts, between: Sequence[MessageFacts], *, is_cached: bool) -> TokenBuckets:
+    """Estimate the prompt of the call after a recorded one: what that one had, what it wrote, and what has come since.
+
+    A cache that keeps by itself is judged by whether it ever served the session (`is_cached`), one that is written to by its lifetime.
+    """
     known = _context(previous)
-    written = previous.buckets.output_tokens + previous.buckets.reasoning_tokens
-    added = written + _tokens(previous.added_chars + sum(one.added_chars + one.written_chars for one in between))
-    writes_cache = _writes_cache(message.model_id)
-    is_cached = previous.buckets.cache_read_tokens + previous.buckets.cache_write_tokens > 0 and previous.model_id == message.model_id
-    if writes_cache and previous.created_at is not None and message.created_at is not None:
-        is_cached = is_cached and message.created_at - previous.created_at <= CACHE_LIFETIME
-    if not is_cached:
-        return _uncached(message.model_id, known + added)
-    if writes_cache:
-        return TokenBuckets(cache_read_tokens=known, cache_write_tokens=added)
-    return TokenBuckets(cache_read_tokens=known, input_tokens=added)
+    added = _added_tokens(previous) + sum(_added_tokens(one) for one in between)
+    is_warm = previous.model_id == message.model_id
+    if _writes_cache(message.model_id):
+        is_warm = is_warm and (previous.buckets.cache_write_tokens > 0 or _is_served(previous)) and _is_within(previous, message)
+        if is_warm:
+            return TokenBuckets(cache_read_tokens=known, cache_write_tokens=added)
+    elif is_warm and is_cached:
+        return TokenBuckets(cache_read_tokens=known, input_tokens=added)
+    return _uncached(message.model_id, known + added)
+
+
+def _is_served(message: MessageFacts) -> bool:
+    return message.buckets.cache_read_tokens > 0
+
+
+def _is_within(previous: MessageFacts, message: MessageFacts) -> bool:
+    """Tell whether a call came while what the one before it had written to the cache was there."""
+    if previous.created_at is None or message.created_at is None:
+        return True
+    return message.created_at - (previous.completed_at or previous.created_at) <= CACHE_LIFETIME
 
 
 def _as_usual(prompt: int, like: UsualCall) -> TokenBuckets:
@@ -377,6 +392,13 @@ def _writes_cache(model_id: str | None) -> bool:
 def _context(message: MessageFacts) -> int:
     """Return the prompt of a message's call; of several, which OpenCode made in one message before 0.8, the mean."""
     return message.buckets.context_tokens // max(message.calls, 1)
+
+
+def _added_tokens(message: MessageFacts) -> int:
+    """Return what a message adds to the prompts after it: what the model wrote, the user's text, the results of tools."""
+    recorded = message.buckets.output_tokens + message.buckets.reasoning_tokens
+    written = recorded if message.calls else _tokens(message.written_chars)
+    return written + _tokens(message.added_chars) + (TOOL_ROUND_TOKENS if message.has_tool else 0)
 
 
 def _written_tokens(message: MessageFacts, release: Release) -> int:

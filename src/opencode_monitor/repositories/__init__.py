@@ -2,6 +2,7 @@
 
 from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.costs import (
+    NO_USAGE,
     CostRepository,
     Interval,
     ModelUsage,
@@ -13,9 +14,12 @@ from opencode_monitor.repositories.costs import (
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository
+from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "NOTHING_UNRECORDED",
+    "NO_USAGE",
     "CostRepository",
     "ImportIssueRepository",
     "Interval",
@@ -30,5 +34,7 @@ __all__ = [
     "SessionUsage",
     "SubtypeRepository",
     "TimeRange",
+    "UnrecordedRepository",
+    "UnrecordedSpend",
     "Usage",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,6 @@ from opencode_monitor.models import Message, Project, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
-    from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
@@ -189,6 +189,22 @@ class CostRepository:
             statement = statement.where(Message.created_at < time_range.end)
         return statement
 
+
+NO_USAGE = Usage(
+    sessions=0,
+    calls=0,
+    input_tokens=0,
+    cache_read_tokens=0,
+    cache_write_tokens=0,
+    output_tokens=0,
+    reasoning_tokens=0,
+    cost_usd=Decimal(0),
+    reported_cost_usd=Decimal(0),
+    unpriced_calls=0,
+    copied_calls=0,
+    unrecorded_calls=0,
+)
+"""The sums over nothing."""
 
 USAGE_FIELDS = tuple(field.name for field in fields(Usage))
 """The names of the sums, in their order."""
