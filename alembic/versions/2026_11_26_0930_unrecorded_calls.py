@@ -1,10 +1,11 @@
 """What the provider billed and OpenCode did not record, as estimates of their own.
 
-Adds `unrecorded_calls`, one row for each call that a store shows only the traces of (a title that was written, an answer that was cut off),
-and to messages the title that OpenCode had a model write for a user's message. Estimates stand apart: no recorded sum changes. The next
-import fills the table for sessions that are stored already; the titles of messages come with `import --full`.
+Adds `unrecorded_calls`, one row for each call that a store shows only the traces of (a title that was written, an answer that was cut off);
+and to messages what such estimates are made of: the title that OpenCode had a model write for a user's message, and the length of what a
+message adds to the context. Estimates stand apart: no recorded sum changes. The next import fills the table for sessions that are stored
+already; existing messages get NULL in the new columns until `import --full` reads them again.
 
-The downgrade drops both; estimates can be made again at any time, the titles by reading the sources again.
+The downgrade drops all of it; estimates can be made again at any time, the two columns by reading the sources again.
 
 Revision ID: unrecorded_calls
 Revises: import_state
@@ -48,9 +49,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_unrecorded_calls__session_id", "unrecorded_calls", ["session_id"])
     op.add_column("messages", sa.Column("summary_title", sa.Text()))
+    op.add_column("messages", sa.Column("added_chars", sa.BigInteger()))
 
 
 def downgrade() -> None:
-    drop_columns("messages", "summary_title")
+    drop_columns("messages", "summary_title", "added_chars")
     op.drop_index("ix_unrecorded_calls__session_id", table_name="unrecorded_calls")
     op.drop_table("unrecorded_calls")

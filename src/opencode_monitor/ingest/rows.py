@@ -56,6 +56,7 @@ class MessageRow(NamedTuple):
     call_count: int
     reported_cost_usd: Decimal | None
     summary_title: str | None
+    added_chars: int
 
 
 class PartRow(NamedTuple):

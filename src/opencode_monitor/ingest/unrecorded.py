@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged, upsert
 from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.ingest.mapping import ERROR_SUFFIX
-from opencode_monitor.models import ErrorEvent, Message, Part, Session, TextMessage, ToolCall, UnrecordedCall
+from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
 from opencode_monitor.pricing.book import find_periods
 from opencode_monitor.pricing.catalog import find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
@@ -116,19 +116,7 @@ def complete_estimates(connection: sa.Connection, *, now: datetime) -> None:
 _IS_CANDIDATE = sa.and_(Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0, Message.copied_from.is_(None))
 
 
-def _user_texts(scope: sa.FromClause | None) -> sa.Subquery:
-    """Return the length of each user's message."""
-    return (
-        sa.select(Part.message_id, sa.func.sum(sa.func.length(TextMessage.content)).label("chars"))
-        .join(TextMessage, TextMessage.part_id == Part.part_id)
-        .where(TextMessage.role == "user", in_scope(Part.session_id, scope))
-        .group_by(Part.message_id)
-        .subquery("user_texts")
-    )
-
-
 def _title_estimates(connection: sa.Connection, scope: sa.FromClause | None) -> Iterator[Estimate]:
-    texts = _user_texts(scope)
     place = sa.func.row_number().over(partition_by=Message.session_id, order_by=(Message.created_at, Message.message_id))
     asked = (
         sa.select(
@@ -138,17 +126,15 @@ def _title_estimates(connection: sa.Connection, scope: sa.FromClause | None) -> 
             Message.created_at,
             Message.copied_from,
             Message.summary_title,
+            Message.added_chars,
             place.label("place"),
         )
         .where(Message.role == "user", in_scope(Message.session_id, scope))
         .subquery("asked")
     )
     rows = connection.execute(
-        sa.select(
-            asked, Session.title, Session.parent_session_id, Session.opencode_version, Session.model_id.label("last_model"), texts.c.chars
-        )
+        sa.select(asked, Session.title, Session.parent_session_id, Session.opencode_version, Session.model_id.label("last_model"))
         .join(Session, Session.session_id == asked.c.session_id)
-        .join(texts, texts.c.message_id == asked.c.message_id, isouter=True)
         .where(sa.or_(asked.c.place == 1, asked.c.summary_title.is_not(None)))
         .order_by(asked.c.session_id, asked.c.place)
     ).all()
@@ -166,7 +152,7 @@ def _title_estimates(connection: sa.Connection, scope: sa.FromClause | None) -> 
                     version=row.opencode_version,
                     model_id=row.model_id or row.last_model,
                     created_at=row.created_at,
-                    prompt_chars=int(row.chars or 0),
+                    prompt_chars=row.added_chars or 0,
                     is_copy=row.copied_from is not None,
                 )
             )
@@ -180,18 +166,14 @@ def _call_estimates(
     candidates = sa.select(Message.session_id).where(_IS_CANDIDATE, in_scope(Message.session_id, scope)).distinct().subquery("candidates")
     is_text = Part.part_type.in_(("text", "thinking"))
     written = sa.func.coalesce(Part.written_chars, 0)
-    users_chars = sa.case((TextMessage.role != "assistant", sa.func.length(TextMessage.content)))
     shapes = (
         sa.select(
             Part.message_id,
             sa.func.sum(written).label("written_chars"),
-            sa.func.sum(sa.func.coalesce(sa.func.length(ToolCall.tool_result), 0) + sa.func.coalesce(users_chars, 0)).label("added_chars"),
             sa.func.count().filter(Part.part_type == "step_start").label("steps"),
             sa.func.count().filter(Part.part_type == "tool_call").label("tools"),
             sa.func.count().filter(is_text, written == 0, Part.ended_at.is_(None)).label("open_texts"),
         )
-        .join(ToolCall, ToolCall.part_id == Part.part_id, isouter=True)
-        .join(TextMessage, TextMessage.part_id == Part.part_id, isouter=True)
         .where(Part.session_id.in_(sa.select(candidates.c.session_id)))
         .group_by(Part.message_id)
         .subquery("shapes")
@@ -209,6 +191,7 @@ def _call_estimates(
             Message.error_name,
             Message.call_count,
             Message.copied_from,
+            Message.added_chars,
             *(getattr(Message, bucket) for bucket in _BUCKETS),
             *(column for column in shapes.c if column.name != "message_id"),
             ErrorEvent.error_data,
@@ -239,7 +222,7 @@ def _facts(row: Any) -> MessageFacts:
         calls=row.call_count or 0,
         buckets=TokenBuckets(*(getattr(row, bucket) or 0 for bucket in _BUCKETS)),
         written_chars=int(row.written_chars or 0),
-        added_chars=int(row.added_chars or 0),
+        added_chars=row.added_chars or 0,
         has_step=bool(row.steps),
         has_tool=bool(row.tools),
         has_open_text=bool(row.open_texts),
@@ -267,12 +250,10 @@ def _find_usual(connection: sa.Connection) -> _Usual:
         .subquery("answers")
     )
     # What the user had said by then.
-    texts = _user_texts(None)
     asked = (
-        sa.select(answers.c.session_id, sa.func.sum(texts.c.chars).label("chars"))
+        sa.select(answers.c.session_id, sa.func.sum(Message.added_chars).label("chars"))
         .join(Message, sa.and_(Message.session_id == answers.c.session_id, Message.created_at <= answers.c.created_at))
-        .join(texts, texts.c.message_id == Message.message_id)
-        .where(answers.c.place == 1)
+        .where(answers.c.place == 1, Message.role == "user")
         .group_by(answers.c.session_id)
         .subquery("asked")
     )
