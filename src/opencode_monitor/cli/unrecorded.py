@@ -125,7 +125,7 @@ def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpe
     if not calls:
         return []
     shares = ", ".join(f"{_KINDS.get(kind, kind)} {spend.estimated_unrecorded_calls:,}" for kind, spend in kinds.items())
-    unpriced = f", {total.unpriced_estimates:,} of them without a price" if total.unpriced_estimates else ""
+    unpriced = f"; {total.unpriced_estimates:,} without a price" if total.unpriced_estimates else ""
     usd = show_usd(total.estimated_unrecorded_usd)
     text = f"{usd} more for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
     return [("≈", text)]

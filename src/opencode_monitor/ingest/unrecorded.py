@@ -317,10 +317,8 @@ def _write(
         before = stored.get(estimate.unrecorded_id)
         if estimate.buckets is None and keep_incomplete and before is not None and before.method == estimate.method.value:
             continue
-        same_call = before is not None and (before.model_id, before.created_at) == (estimate.model_id, estimate.created_at)
-        kept_price = before.price_id if before is not None and same_call and not again else None
-        cost, price_id = _price(estimate, periods.get(estimate.model_id or "", []), kept_price)
         buckets = estimate.buckets or ZERO
+        cost, price_id = _keep_price(estimate, before, periods.get(estimate.model_id or "", []), again=again)
         rows.append(
             (
                 estimate.unrecorded_id,
@@ -347,14 +345,27 @@ def _periods_by_model(connection: sa.Connection, estimates: Sequence[Estimate]) 
     return {model_id: find_periods(model_id, at=at, connection=connection) for model_id, at in sorted(by_model.items())}
 
 
-def _price(estimate: Estimate, periods: Sequence[PricePeriod], kept_price: str | None) -> tuple[Decimal | None, str | None]:
-    """Price an estimate by the row that priced it before, else by the one that holds at its time."""
+def _keep_price(
+    estimate: Estimate, before: sa.Row[Any] | None, periods: Sequence[PricePeriod], *, again: bool
+) -> tuple[Decimal | None, str | None]:
+    """Return the cost and the price row of an estimate: as they were for the same tokens, by the same row for others."""
+    if (
+        again
+        or before is None
+        or before.price_id is None
+        or (before.model_id, before.created_at) != (estimate.model_id, estimate.created_at)
+    ):
+        return _price(estimate, periods)
+    if estimate.buckets == TokenBuckets(*(getattr(before, bucket) for bucket in _BUCKETS)):
+        return before.estimated_cost_usd, before.price_id
+    cost, price_id = _price(estimate, [period for period in periods if period.price_id == before.price_id])
+    return _price(estimate, periods) if price_id is None else (cost, price_id)
+
+
+def _price(estimate: Estimate, periods: Sequence[PricePeriod]) -> tuple[Decimal | None, str | None]:
+    """Price an estimate by the row that holds at its time."""
     if estimate.buckets is None or estimate.created_at is None:
         return None, None
-    kept = [period for period in periods if period.price_id == kept_price]
-    for cells in (price_cells(kept), price_cells(periods)):
-        cell = find_cell(cells, estimate.created_at, estimate.buckets.context_tokens)
-        cost = None if cell is None else cell_cost(estimate.buckets, cell)
-        if cell is not None and cost is not None:
-            return cost, cell.price_id
-    return None, None
+    cell = find_cell(price_cells(periods), estimate.created_at, estimate.buckets.context_tokens)
+    cost = None if cell is None else cell_cost(estimate.buckets, cell)
+    return (None, None) if cell is None or cost is None else (cost, cell.price_id)
