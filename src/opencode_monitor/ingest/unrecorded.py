@@ -93,10 +93,13 @@ def complete_estimates(connection: sa.Connection, *, now: datetime) -> None:
     if connection.scalar(sa.select(UnrecordedCall.unrecorded_id).limit(1)) is None:
         estimate_sessions(connection, None, now=now, with_usual=True)
         return
+    has_no_price = UnrecordedCall.estimated_cost_usd.is_(None)
+    unpriced = connection.scalars(sa.select(UnrecordedCall.model_id).where(has_no_price).distinct()).all()
+    priceable = [model_id for model_id in unpriced if model_id and find_periods(model_id, at=now, connection=connection)]
     estimated = sa.select(UnrecordedCall.message_id).where(UnrecordedCall.message_id.is_not(None))
     statements = (
         sa.select(UnrecordedCall.session_id).where(
-            sa.or_(UnrecordedCall.method == Method.FIRST_CALL.value, UnrecordedCall.estimated_cost_usd.is_(None))
+            sa.or_(UnrecordedCall.method == Method.FIRST_CALL.value, sa.and_(has_no_price, UnrecordedCall.model_id.in_(priceable)))
         ),
         # What was still running at the last import.
         sa.select(Message.session_id).where(
@@ -278,11 +281,18 @@ def _find_usual(connection: sa.Connection) -> _Usual:
         sa.func.percentile_disc(0.5).within_group(first.c[name])
         for name in ("base_tokens", "input_tokens", "cache_read_tokens", "cache_write_tokens")
     ]
-    usual: _Usual = {}
-    for names in _ALIKE:
-        columns = [first.c[name] for name in names]
-        rows = connection.execute(sa.select(*columns, *medians).select_from(first).group_by(*columns)).all()
-        usual[names] = {tuple(row[: len(names)]): UsualCall(*map(int, row[len(names) :])) for row in rows if row[-1] is not None}
+    columns = {name: first.c[name] for name in _ALIKE[0]}
+    sets = [sa.tuple_(*(columns[name] for name in names)) for names in _ALIKE]
+    # A column that a set leaves out sets its bit, the first column's the highest.
+    left_out = sa.func.grouping(*columns.values())
+    grouped = sa.select(left_out, *columns.values(), *medians).select_from(first).group_by(sa.func.grouping_sets(*sets))
+    masks = {names: sum(1 << place for place, name in enumerate(reversed(columns)) if name not in names) for names in _ALIKE}
+    usual: _Usual = {names: {} for names in _ALIKE}
+    for mask, *values in connection.execute(grouped).all():
+        names = next(names for names in _ALIKE if masks[names] == mask)
+        key = tuple(value for name, value in zip(columns, values, strict=False) if name in names)
+        if values[-1] is not None:
+            usual[names][key] = UsualCall(*map(int, values[len(columns) :]))
     return usual
 
 
