@@ -154,7 +154,7 @@ def test_carried_one_session_takes_the_beginning_of_its_id_and_all_time(
     assert document["range"] == {"since": None, "until": None}
 
 
-def test_import_carried_leaves_nothing_open_and_a_reprice_opens_what_it_changed(database: Path, tmp_path: Path, sample: stores.Store) -> None:
+def test_import_carried_leaves_nothing_open_and_a_reprice_opens_the_changed(database: Path, tmp_path: Path, sample: stores.Store) -> None:
     stores.write_json(sample, tmp_path)
     imported = run("--db", database, "import", tmp_path, "--carried")
     computed = report(database, "carried", "--json").json["totals"]

@@ -483,3 +483,18 @@ def _stored(value: dict[str, Any]) -> dict[str, Any]:
     data, _ = decode_object(json.dumps(value).encode())
     assert data is not None
     return data
+
+
+class TestContext:
+    def test_map_session_added_chars_are_what_no_model_wrote(self) -> None:
+        out = map_records(
+            message("msg_0", role="user", tokens=None, finish=None, summary_title="A title"),
+            part("text", "prt_0", "msg_0", text="Please fix it."),
+            message("msg_1"),
+            part("text", "prt_1", text="Done."),
+            part("tool", "prt_2", tool="read", state={"status": "completed", "input": {"filePath": "/a"}, "output": "12345"}),
+            part("tool", "prt_3", tool="read", state={"status": "error", "input": {}, "error": "no"}),
+            part("tool", "prt_4", tool="read", state={"status": "running", "input": {}}),
+        )
+
+        assert [(row["added_chars"], row["summary_title"]) for row in rows(out, "messages")] == [(14, "A title"), (7, None)]

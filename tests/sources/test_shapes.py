@@ -232,3 +232,23 @@ def test_message_record_any_object_gives_typed_fields(data: dict[str, Any]) -> N
         assert text is None or isinstance(text, str)
     for moment in (record.created_ms, record.completed_ms):
         assert moment is None or 0 < moment < 7_258_118_400_001
+
+
+@pytest.mark.parametrize(
+    ("data", "title", "notes"),
+    [
+        ({"role": "user", "summary": {"title": "Fix", "diffs": []}}, "Fix", []),
+        ({"role": "user", "summary": {"diffs": []}}, None, []),
+        ({"role": "user", "summary": {"title": 7}}, None, ["title is not text"]),
+        ({"role": "user", "summary": True}, None, []),
+        ({"role": "user"}, None, []),
+        ({"role": "assistant", "summary": True}, None, []),
+        ({"role": "assistant", "summary": {"title": "Fix"}}, None, []),
+    ],
+)
+def test_message_record_title_of_a_user_s_message(data: dict[str, object], title: str | None, notes: list[str]) -> None:
+    found: list[str] = []
+
+    record = shapes.message_record({**data, "time": {"created": 1_795_400_846_732}}, message_id=MESSAGE_ID, session=SESSION, notes=found)
+
+    assert (record.summary_title, found) == (title, notes)

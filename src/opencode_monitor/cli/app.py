@@ -22,6 +22,7 @@ from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
 from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
+from opencode_monitor.cli.unrecorded import unrecorded
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
 
 for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
     cli.add_command(command)
-for command in (metrics, pricing, cost, db, doctor):
+for command in (unrecorded, metrics, pricing, cost, db, doctor):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,13 +10,14 @@ import click
 from opencode_monitor.cli.context import COST_TITLES, Command, State, cost_option, json_option, now, range_options
 from opencode_monitor.cli.ranges import ReportRange, resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.cli.unrecorded import add_estimates, describe_estimates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
     from decimal import Decimal
 
-    from opencode_monitor.repositories import CostNumber, CostRepository, TimeRange, Usage
+    from opencode_monitor.repositories import CostNumber, CostRepository, TimeRange, UnrecordedRepository, UnrecordedSpend, Usage
 
 ROWS_SHOWN = 20
 """How many rows a table has where nobody says; JSON has all."""
@@ -89,6 +91,8 @@ def models(state: State, since: str | None, until: str | None, last: str | None,
         "models",
         resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
         lambda costs, time_range: costs.by_model(time_range, cost_number=number),
+        "model",
+        lambda estimates, time_range: estimates.by_model(time_range),
         (("Model", "left"), ("Sessions", "right")),
         lambda row: (plain(row.model), str(row.sessions)),
         number=number,
@@ -129,6 +133,8 @@ def sessions(
         "sessions",
         resolve_range(since=since, until=until, last=last, tz=zone, now=now()),
         lambda costs, time_range: costs.by_session(time_range, sort=sort, limit=limit, cost_number=number),
+        "session_id",
+        lambda estimates, time_range: estimates.by_session(time_range),
         (("Session", "left"), ("Started", "left"), ("Title", "left"), ("Agent", "left")),
         lambda row: (
             plain(row.session_id[:_ID_CHARS]),
@@ -160,10 +166,13 @@ def agents(
         "agents",
         resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
         lambda costs, time_range: costs.by_agent(time_range, sort=sort, limit=shown, cost_number=number),
+        "agent",
+        lambda estimates, time_range: estimates.by_agent(time_range),
         (("Agent", "left"), ("Sessions", "right")),
         lambda row: (plain(row.agent, _TITLE_CHARS), str(row.sessions)),
         number=number,
         as_json=as_json,
+        is_limited=shown is not None,
     )
 
 
@@ -185,10 +194,13 @@ def projects(
         "projects",
         resolve_range(since=since, until=until, last=last, tz=state.zone, now=now()),
         lambda costs, time_range: costs.by_project(time_range, sort=sort, limit=shown, cost_number=number),
+        "project",
+        lambda estimates, time_range: estimates.by_project(time_range),
         (("Project", "left"), ("Sessions", "right")),
         lambda row: (plain(row.project, _TITLE_CHARS), str(row.sessions)),
         number=number,
         as_json=as_json,
+        is_limited=shown is not None,
     )
 
 
@@ -214,11 +226,18 @@ def _period_report(
 
         return costs.by_period(Interval(interval), tz=zone.key, time_range=time_range)
 
+    def estimated(estimates: UnrecordedRepository, time_range: TimeRange) -> Mapping[date | None, UnrecordedSpend]:
+        from opencode_monitor.repositories import Interval  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        return estimates.by_period(Interval(interval), tz=zone.key, time_range=time_range)
+
     _report(
         state,
         schema,
         resolve_range(since=since, until=until, last=last, tz=zone, now=moment, default_last=default_last),
         rows,
+        "period",
+        estimated,
         ((title, "left"), ("Sessions", "right")),
         lambda row: (_show_period(row.period, today if interval == "day" else None), str(row.sessions)),
         number=state.cost_number(cost),
@@ -232,30 +251,40 @@ def _report(
     schema: str,
     report_range: ReportRange,
     query: Callable[[CostRepository, TimeRange], Sequence[Usage]],
+    key: str,
+    estimated: Callable[[UnrecordedRepository, TimeRange], Mapping[Any, UnrecordedSpend]],
     headers: Sequence[tuple[str, str]],
     lead: Callable[[Any], tuple[str, ...]],
     *,
     number: CostNumber,
     as_json: bool,
+    is_limited: bool = False,
     footnote: str | None = None,
     usage_headers: Sequence[tuple[str, str]] = _USAGE_HEADERS,
 ) -> None:
     """Run one report: rows and totals of one range, as JSON or as a table."""
-    from opencode_monitor.repositories import BillingRepository, CostRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import (  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        BillingRepository,
+        CostRepository,
+        TimeRange,
+        UnrecordedRepository,
+    )
 
     with state.sessions()() as session:
-        costs = CostRepository(session)
+        costs, estimates = CostRepository(session), UnrecordedRepository(session)
         time_range = TimeRange(to_utc(report_range.start), to_utc(report_range.end))
         rows = query(costs, time_range)
         totals = costs.total(time_range)
         fees = BillingRepository(session).fees(time_range, tz=state.zone, now=now())
-        warnings = _warnings(totals, number)
+        unrecorded = estimates.total(time_range)
+        warnings = [*_warnings(totals, number), *describe_estimates(unrecorded, estimates.by_kind(time_range))]
+        of_rows = estimated(estimates, time_range) if as_json else {}
     if as_json:
         click.echo(
             envelope(
                 schema,
-                rows=rows,
-                totals=totals,
+                rows=add_estimates(rows, key, of_rows, None if is_limited else _empty_row_type(key)),
+                totals={**dataclasses.asdict(totals), **dataclasses.asdict(unrecorded)},
                 report_range=report_range.as_json(),
                 tz=report_range.tz,
                 warnings=[text for _, text in warnings],
@@ -304,6 +333,14 @@ def _usage_cells(usage: Usage, titles: Sequence[str], number: CostNumber) -> lis
         "Cost": f"{'≥ ' if is_least else ''}{show_usd(known)}{'†' if usage.unrecorded_calls else ' '}",
     }
     return [cells[title] for title in titles]
+
+
+def _empty_row_type(key: str) -> type[Usage] | None:
+    """Return the row of a group that may have estimates and no recorded call; a session with estimates always has a row of its own."""
+    from opencode_monitor.repositories import AgentUsage, ModelUsage, PeriodUsage, ProjectUsage  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    types: dict[str, type[Usage]] = {"period": PeriodUsage, "model": ModelUsage, "agent": AgentUsage, "project": ProjectUsage}
+    return types.get(key)
 
 
 def _warnings(totals: Usage, number: CostNumber) -> list[tuple[str, str]]:

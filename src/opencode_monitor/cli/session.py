@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option
-from opencode_monitor.cli.render import as_json_value, console, envelope, plain, show_tokens, show_usd
+from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd
+from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.models import Message, Part, Session, SessionResourceMetrics
+    from opencode_monitor.models import Message, Part, Session, SessionResourceMetrics, UnrecordedCall
     from opencode_monitor.repositories import CostNumber
 
 _TITLE_CHARS = 60
@@ -32,7 +34,13 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
 
     Parts have a share of the list price alone.
     """
-    from opencode_monitor.repositories import MessageRepository, MetricsRepository, PartRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import (  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        MessageRepository,
+        MetricsRepository,
+        PartRepository,
+        SessionRepository,
+        UnrecordedRepository,
+    )
 
     number = state.cost_number(cost)
     with state.sessions()() as database:
@@ -47,8 +55,19 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
             parts[part.message_id or ""].append(part)
         tools = _tool_names(database, found.session_id)
         messages = MessageRepository(database).of_session(found.session_id)
+        estimates: dict[str | None, list[UnrecordedCall]] = defaultdict(list)
+        for call in UnrecordedRepository(database).of_session(found.session_id):
+            estimates[call.message_id].append(call)
+    all_estimates = [call for calls in estimates.values() for call in calls]
+    unrecorded = sum_estimates(all_estimates)
     if as_json:
-        rows = [_message_object(message, parts[message.message_id], tools) for message in messages]
+        rows = [
+            {
+                **_message_object(message, parts[message.message_id], tools),
+                **dataclasses.asdict(sum_estimates(estimates[message.message_id])),
+            }
+            for message in messages
+        ]
         totals = {
             "session_id": found.session_id,
             "title": found.title,
@@ -57,6 +76,7 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
             "reported_cost_usd": metrics.reported_cost_usd if metrics else None,
             "paid_cost_usd": metrics.total_paid_usd if metrics else None,
             "child_sessions": list(child_costs),
+            **dataclasses.asdict(unrecorded),
         }
         click.echo(envelope("session", rows=rows, totals=totals, more={"cost": number.value}))
         return
@@ -74,6 +94,11 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
     for child in children:
         tree.add(f"↳ {plain(child.session_id)}  {plain(child.title, _TITLE_CHARS)}   {show_usd(child_costs[child.session_id])}")
     console().print(tree)
+    kinds = {
+        kind: sum_estimates([call for call in all_estimates if call.kind == kind]) for kind in sorted({call.kind for call in all_estimates})
+    }
+    for mark, text in describe_estimates(unrecorded, kinds):
+        note(f"{mark} {text}", quiet=state.quiet)
 
 
 def _cost_of(metrics: SessionResourceMetrics | None, number: CostNumber) -> Decimal | None:

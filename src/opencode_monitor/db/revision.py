@@ -17,6 +17,7 @@ REVISIONS = (
     "price_history",
     "paid_costs",
     "carried_costs",
+    "unrecorded_calls",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

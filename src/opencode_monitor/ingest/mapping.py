@@ -295,7 +295,20 @@ def _message_row(message: MessageRecord, parts: list[_PlacedPart], issues: list[
         reasoning_tokens=total.reasoning_tokens if calls else None,
         call_count=len(calls),
         reported_cost_usd=reported_cost,
+        summary_title=message.summary_title,
+        added_chars=sum(_added_chars(part) for part in parts),
     )
+
+
+def _added_chars(part: _PlacedPart) -> int:
+    """Return the length of what a part adds to the context of later calls and no model wrote."""
+    data = part.record.data
+    if part.record.part_type == "text" and part.message.role != "assistant":
+        return len(_text(data.get("text")) or "")
+    if part.record.part_type == "tool":
+        state = _object(data.get("state"))
+        return len(_text(state.get("output")) or _text(state.get("error")) or "")
+    return 0
 
 
 def _session_row(bundle: SessionBundle, messages: list[MessageRecord]) -> SessionRow:

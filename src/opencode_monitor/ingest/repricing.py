@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.patterns import matches
 from opencode_monitor.db.types import Money
 from opencode_monitor.errors import NotFoundError, PriceError
+from opencode_monitor.ingest.unrecorded import estimate_sessions
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Message, PriceChange, PriceRun, StepEvent
@@ -142,6 +143,8 @@ def reprice(connection: sa.Connection, scope: RepriceScope, *, reason: str, now:
         .where(StepEvent.step_id == PriceChange.step_id, of_run)
     )
     _settle(connection, run_id, now=now)
+    # Estimates are no part of the record: they follow the book, and undoing the run leaves them so.
+    estimate_sessions(connection, _sessions_of(run_id), now=now, with_usual=True, again=True)
     return run_id
 
 
@@ -201,10 +204,14 @@ def _run_to_undo(connection: sa.Connection, run_id: str | None) -> str:
 
 
 def _settle(connection: sa.Connection, run_id: str, *, now: datetime) -> None:
-    scope = sa.select(PriceChange.session_id).where(PriceChange.run_id == run_id).distinct().subquery("repriced_sessions")
+    scope = _sessions_of(run_id)
     sum_costs(connection, scope)
     forget_carried(connection, scope)
     aggregate_sessions(connection, scope, now=now)
+
+
+def _sessions_of(run_id: str) -> sa.Subquery:
+    return sa.select(PriceChange.session_id).where(PriceChange.run_id == run_id).distinct().subquery("repriced_sessions")
 
 
 def _free_run_id(connection: sa.Connection, now: datetime) -> str:

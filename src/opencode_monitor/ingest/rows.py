@@ -55,6 +55,8 @@ class MessageRow(NamedTuple):
     reasoning_tokens: int | None
     call_count: int
     reported_cost_usd: Decimal | None
+    summary_title: str | None
+    added_chars: int
 
 
 class PartRow(NamedTuple):

@@ -1,4 +1,7 @@
-"""What follows every change of rows: recognise copies, price, aggregate. The same code serves a batch and a backfill."""
+"""What follows every change of rows: recognise copies, price, aggregate, estimate what was not recorded.
+
+The same code serves a batch, a backfill and a re-pricing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.ingest.forks import mark_copies
+from opencode_monitor.ingest.unrecorded import complete_estimates, estimate_sessions
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Session, SessionResourceMetrics
@@ -23,7 +27,7 @@ _SESSION_ID = (sa.Column("session_id", sa.Text()),)
 
 
 def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, now: datetime) -> None:
-    """Bring copies, costs and aggregates up to date after the rows of some sessions changed.
+    """Bring copies, costs, aggregates and estimates up to date after the rows of some sessions changed.
 
     Args:
         connection: In the transaction that changed the rows.
@@ -40,10 +44,11 @@ def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, no
         price_calls(connection, scope)
         forget_carried(connection, scope)
         aggregate_sessions(connection, scope, now=now)
+        estimate_sessions(connection, scope, now=now)
 
 
 def backfill(connection: sa.Connection, *, now: datetime) -> None:
-    """Settle what is still open: sessions without aggregates, and calls without a price whose model has one by now.
+    """Settle what is still open: sessions without aggregates, calls without a price whose model has one by now, and estimates.
 
     Args:
         connection: In a transaction of the caller's.
@@ -53,6 +58,7 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
     settle_sessions(connection, open_sessions, now=now)
+    complete_estimates(connection, now=now)
 
 
 def recharge(connection: sa.Connection, *, now: datetime) -> None:

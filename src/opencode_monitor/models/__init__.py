@@ -21,6 +21,7 @@ from opencode_monitor.models.parts import (
     ToolCall,
 )
 from opencode_monitor.models.pricing import ModelAlias, ModelPricing, PriceChange, PricePeriodRow, PriceRun, PriceSource
+from opencode_monitor.models.unrecorded import UnrecordedCall
 from opencode_monitor.models.usage import CostBasis, Message, Model, Project, Session
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "TextMessage",
     "ThinkingBlock",
     "ToolCall",
+    "UnrecordedCall",
 ]

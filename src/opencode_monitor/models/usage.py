@@ -82,6 +82,8 @@ class Message(Base):
         cost_basis: See `CostBasis`.
         copied_from: The message that a fork copied; a copy was billed once, with its original.
         paid_cost_usd: Out of pocket: the list price of its calls after the user's own statements; NULL where one of them is unknown.
+        summary_title: The title that OpenCode had a model write for a user's message; it stores nothing of that call.
+        added_chars: What it adds to the context of later calls beside what the model wrote: the user's text, the results of tools.
     """
 
     __tablename__ = "messages"
@@ -107,5 +109,7 @@ class Message(Base):
     cost_basis: Mapped[str | None]
     copied_from: Mapped[str | None]
     paid_cost_usd: Mapped[Decimal | None]
+    summary_title: Mapped[str | None]
+    added_chars: Mapped[int | None]
 
     __table_args__ = (Index("ix_messages__session_id", "session_id"),)

@@ -25,13 +25,13 @@ MAX_TOKENS = 10**12
 MAX_REPORTED_COST = 10**6
 COST_QUANTUM = Decimal("1e-12")
 
-_Version = tuple[int, int, int]
+Release = tuple[int, int, int]
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
-_NEWEST: _Version = (10**9, 0, 0)
-_CACHE_SUBTRACTED: _Version = (1, 0, 62)
-_AI_SDK_6: _Version = (1, 3, 4)
-_AI_SDK_6_SUBTRACTED: _Version = (1, 3, 6)
-_REASONING_SUBTRACTED: _Version = (1, 3, 16)
+_NEWEST: Release = (10**9, 0, 0)
+_CACHE_SUBTRACTED: Release = (1, 0, 62)
+_AI_SDK_6: Release = (1, 3, 4)
+_AI_SDK_6_SUBTRACTED: Release = (1, 3, 6)
+_REASONING_SUBTRACTED: Release = (1, 3, 16)
 
 # AI SDK 5 handed on Gemini's candidatesTokenCount as the output, and thoughtsTokenCount is no part of that.
 _GOOGLE = frozenset({"google", "google-vertex"})
@@ -144,7 +144,7 @@ def normalise(raw: RawTokens, *, version: str | None, provider_id: str | None) -
     Returns:
         The buckets. Tokens are moved out of a bucket that held them twice; none are invented.
     """
-    era = _era(version)
+    era = release_of(version)
     uncached = raw.input - _cached_inside_input(raw, era, provider_id)
     reasoning, visible = raw.reasoning, raw.output
     if _output_contains_reasoning(raw, era, provider_id):
@@ -177,7 +177,7 @@ def read_cost(raw: object) -> Decimal | None:
     return abs(Decimal(repr(raw))).quantize(COST_QUANTUM, rounding=ROUND_HALF_EVEN)
 
 
-def _era(version: str | None) -> _Version:
+def release_of(version: str | None) -> Release:
     """Order a version; what has no number is taken for the newest build.
 
     Development builds ("local", "0.0.0-dev-202608011200") carry no release number, and a missing version says nothing.
@@ -199,7 +199,7 @@ def _excludes_cached(provider_id: str) -> bool:
     return "anthropic" in provider_id or "bedrock" in provider_id
 
 
-def _cached_inside_input(raw: RawTokens, era: _Version, provider_id: str | None) -> int:
+def _cached_inside_input(raw: RawTokens, era: Release, provider_id: str | None) -> int:
     """Count the cached tokens that `input` holds a second time."""
     cached = raw.cache_read + raw.cache_write
     if cached == 0 or provider_id is None:
@@ -218,7 +218,7 @@ def _cached_inside_input(raw: RawTokens, era: _Version, provider_id: str | None)
     return inside if inside <= raw.input else 0
 
 
-def _output_contains_reasoning(raw: RawTokens, era: _Version, provider_id: str | None) -> bool:
+def _output_contains_reasoning(raw: RawTokens, era: Release, provider_id: str | None) -> bool:
     """Tell whether `output` holds the reasoning tokens as well."""
     if raw.total is not None:
         apart = _sum_without_reasoning(raw)

@@ -6,6 +6,7 @@ from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.billing import BillingRepository
 from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
+    NO_USAGE,
     AgentUsage,
     CostRepository,
     Interval,
@@ -19,9 +20,12 @@ from opencode_monitor.repositories.costs import (
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
+from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "NOTHING_UNRECORDED",
+    "NO_USAGE",
     "AgentUsage",
     "AttributionRepository",
     "BillingRepository",
@@ -49,5 +53,7 @@ __all__ = [
     "SubtypeRepository",
     "TimeRange",
     "ToolUsage",
+    "UnrecordedRepository",
+    "UnrecordedSpend",
     "Usage",
 ]

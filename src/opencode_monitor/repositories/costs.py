@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,6 @@ from opencode_monitor.models import Message, Project, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
-    from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
@@ -181,13 +181,13 @@ class CostRepository:
         cost_number: CostNumber = CostNumber.LIST,
     ) -> list[ProjectUsage]:
         """Return one row per project; arguments as for `by_agent`."""
-        project = sa.func.coalesce(Project.name, Project.worktree, Session.directory, "unknown")
+        project = project_name()
         statement = (
             self._statement({"project": project}, time_range)
             .join(Session, Session.session_id == Message.session_id)
             .join(Project, Project.project_id == Session.project_id, isouter=True)
-            .group_by(project, Session.project_id)
-            .order_by(_most(sort, cost_number), project, Session.project_id)
+            .group_by(project)
+            .order_by(_most(sort, cost_number), project)
             .limit(limit)
         )
         return [ProjectUsage(**row) for row in self._mappings(statement)]
@@ -255,11 +255,35 @@ class CostRepository:
         return statement
 
 
+def project_name() -> sa.ColumnElement[str]:
+    """Return what a project is called: its name, else its working tree, else the directory of its sessions."""
+    return sa.func.coalesce(Project.name, Project.worktree, Session.directory, "unknown")
+
+
 def _most(sort: str, cost_number: CostNumber) -> sa.ColumnElement[Any]:
     columns = usage_columns()
     tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
     return sa.desc({"cost": columns[cost_number.field], "tokens": tokens, "calls": columns["calls"]}[sort]).nulls_last()
 
+
+NO_USAGE = Usage(
+    sessions=0,
+    calls=0,
+    input_tokens=0,
+    cache_read_tokens=0,
+    cache_write_tokens=0,
+    output_tokens=0,
+    reasoning_tokens=0,
+    cost_usd=Decimal(0),
+    reported_cost_usd=Decimal(0),
+    paid_cost_usd=Decimal(0),
+    unpriced_calls=0,
+    unreported_calls=0,
+    paid_unknown_calls=0,
+    copied_calls=0,
+    unrecorded_calls=0,
+)
+"""The sums over nothing."""
 
 USAGE_FIELDS = tuple(field.name for field in fields(Usage))
 """The names of the sums, in their order."""

@@ -61,6 +61,7 @@ class MessageRecord(msgspec.Struct, frozen=True):
         reported_cost: USD as OpenCode stored it, unchecked: any JSON value.
         tokens: The `tokens` object as OpenCode stored it, unchecked: any JSON value.
         error: The `error` object of a call that failed.
+        summary_title: The title that OpenCode had a model write for a user's message.
     """
 
     message_id: str
@@ -76,6 +77,7 @@ class MessageRecord(msgspec.Struct, frozen=True):
     reported_cost: Any
     tokens: Any
     error: dict[str, Any] | None
+    summary_title: str | None = None
 
 
 class PartRecord(msgspec.Struct, frozen=True):

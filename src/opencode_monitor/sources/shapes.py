@@ -141,6 +141,8 @@ def message_record(
         notes.append(f"time.created is missing{taken}")
     # A model's message names its model at the top, a user's message the one it asked for inside `model`.
     model = _object(data, "model", notes)
+    # On a model's message `summary` is a boolean: the message sums up a compacted context.
+    summary = data.get("summary")
     error = data.get("error")
     if error is not None and not isinstance(error, dict):
         notes.append("error is not an object")
@@ -159,6 +161,7 @@ def message_record(
         reported_cost=data.get("cost"),
         tokens=data.get("tokens"),
         error=error,
+        summary_title=_text(summary, "title", notes) if role == "user" and isinstance(summary, dict) else None,
     )
 
 

@@ -1,0 +1,136 @@
+"""The estimates on the command line: a list of their own, and beside the cost of every report."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import stores
+from commands import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Make = Callable[[stores.Store], Path]
+
+MINUTE_MS = 60_000
+TITLE_USD = Decimal("0.00084")  # 660 tokens written to a haiku's cache and 3 of output
+
+
+@pytest.fixture
+def store() -> stores.Store:
+    """A session of two days with a title and a call that was cut off, and one of a model without a price."""
+    store = stores.Store()
+    stores.add_project(store)
+    session = stores.add_session(store, stores.START_MS, title="Fix the cart")
+    stores.add_user(store, session, stores.START_MS, text="x" * 40)
+    stores.add_call(store, session, stores.START_MS + MINUTE_MS, model=stores.SONNET)
+    message = stores.add_call(store, session, stores.START_MS + stores.DAY_MS, model=stores.SONNET, steps=0, counted=False)
+    del message["time"]["completed"], message["finish"]
+    message |= {"cost": 0, "tokens": {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}}
+    stores.add_part(store, message, stores.START_MS + stores.DAY_MS + 1, "step-start", snapshot="abc")
+    free = stores.add_session(store, stores.START_MS + MINUTE_MS, title="\x1b[31mred")
+    stores.add_user(store, free, stores.START_MS + MINUTE_MS, model=stores.UNPRICED)
+    stores.add_call(store, free, stores.START_MS + 2 * MINUTE_MS, model=stores.UNPRICED)
+    return store
+
+
+def document(database: Path, *arguments: object) -> dict[str, Any]:
+    outcome = run("--db", database, "--tz", "UTC", *arguments, "--last", "all", "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    return outcome.json
+
+
+class TestUnrecorded:
+    def test_unrecorded_json_lists_each_estimate_with_its_method(self, make_database: Make, store: stores.Store) -> None:
+        found = document(make_database(store), "unrecorded")
+
+        assert found["schema"] == "opencode-monitor/unrecorded@1"
+        assert [(row["kind"], row["method"], row["model_id"], row["message_id"] is None) for row in found["rows"]] == [
+            ("cut", "previous_call", stores.SONNET, False),
+            ("title", "title_prompt", stores.UNPRICED, True),
+            ("title", "title_prompt", stores.HAIKU, True),
+        ]
+        # The cache of a day ago is gone: 2,310 tokens, the 150 written, the 16 characters read, and the wrapping of the tool.
+        cut_usd = (2_310 + 150 + 4 + 60) * Decimal("3.75") / 10**6
+        assert [row["estimated_cost_usd"] for row in found["rows"]] == [str(cut_usd.normalize()), None, str(TITLE_USD)]
+        assert found["totals"] == {
+            "estimated_unrecorded_usd": str((cut_usd + TITLE_USD).normalize()),
+            "estimated_unrecorded_calls": 3,
+            "unpriced_estimates": 1,
+            "kinds": {
+                "title": {"estimated_unrecorded_usd": str(TITLE_USD), "estimated_unrecorded_calls": 2, "unpriced_estimates": 1},
+                "cut": {"estimated_unrecorded_usd": str(cut_usd.normalize()), "estimated_unrecorded_calls": 1, "unpriced_estimates": 0},
+            },
+        }
+
+    def test_unrecorded_table_sums_by_kind_and_says_what_it_leaves_out(self, make_database: Make, store: stores.Store) -> None:
+        outcome = run("--db", make_database(store), "--tz", "UTC", "unrecorded", "--last", "all", "--limit", "1")
+
+        lines = [line.split() for line in outcome.stdout.splitlines()]
+        assert outcome.exit_code == 0
+        assert lines[0] == ["Estimated,", "not", "recorded", "·", "all", "time", "·", "UTC", "·", "list", "prices,", "USD"]
+        assert lines[3][3:] == ["cut", stores.SONNET, "previous_call", "2.5K", "0", "$0.0095"]
+        assert [line for line in lines if line[:1] == ["Total"]] == [
+            ["Total", "2", "calls", "title", "$0.0008"],
+            ["Total", "1", "call", "cut", "$0.0095"],
+        ]
+        assert outcome.stderr == "the latest 1 of 3 calls; all with --json\n"
+
+    def test_unrecorded_range_without_any_says_so(self, make_database: Make, store: stores.Store) -> None:
+        database = make_database(store)
+
+        outcome = run("--db", database, "unrecorded", "--since", "2020-01-01", "--until", "2020-01-02")
+        as_json = run("--db", database, "unrecorded", "--since", "2020-01-01", "--until", "2020-01-02", "--json").json
+
+        assert "Nothing that OpenCode did not record in this range." in outcome.stdout
+        assert (as_json["rows"], as_json["totals"]["estimated_unrecorded_usd"]) == ([], "0")
+
+
+class TestReports:
+    @pytest.mark.parametrize("name", ["daily", "weekly", "monthly", "models", "sessions"])
+    def test_report_json_has_the_estimates_beside_the_cost(self, make_database: Make, store: stores.Store, name: str) -> None:
+        found = document(make_database(store), name)
+
+        rows, totals = found["rows"], found["totals"]
+        assert sum(row["estimated_unrecorded_calls"] for row in rows) == totals["estimated_unrecorded_calls"] == 3
+        assert sum(row["unpriced_estimates"] for row in rows) == totals["unpriced_estimates"] == 1
+        known = [Decimal(row["estimated_unrecorded_usd"]) for row in rows if row["estimated_unrecorded_usd"] is not None]
+        assert sum(known) == Decimal(totals["estimated_unrecorded_usd"]) == Decimal("0.010305")
+        assert Decimal(totals["cost_usd"]) == store.truth["model"][stores.SONNET][-1]
+
+    def test_models_json_has_a_row_for_a_model_that_wrote_titles_alone(self, make_database: Make, store: stores.Store) -> None:
+        rows = {row["model"]: row for row in document(make_database(store), "models")["rows"]}
+
+        titles, unpriced = rows[stores.HAIKU], rows[stores.UNPRICED]
+        assert (titles["calls"], titles["cost_usd"], titles["estimated_unrecorded_usd"]) == (0, "0", str(TITLE_USD))
+        assert (unpriced["calls"], unpriced["cost_usd"], unpriced["estimated_unrecorded_usd"]) == (1, None, None)
+
+    def test_daily_json_counts_an_estimate_to_the_day_of_the_call(self, make_database: Make, store: stores.Store) -> None:
+        rows = document(make_database(store), "daily")["rows"]
+
+        assert [(row["period"], row["estimated_unrecorded_calls"]) for row in rows] == [("2026-09-01", 2), ("2026-09-02", 1)]
+
+    def test_report_table_tells_of_the_estimates_below(self, make_database: Make, store: stores.Store) -> None:
+        outcome = run("--db", make_database(store), "models", "--last", "all")
+
+        shares = "titles 2, cut off 1; 1 without a price"
+        remark = f"≈ $0.01 more for 3 calls that OpenCode did not record ({shares}): an estimate, not in the cost"
+        assert remark in outcome.stderr.splitlines()
+
+    def test_session_json_has_the_estimates_of_each_message(self, make_database: Make, store: stores.Store) -> None:
+        outcome = run("--db", make_database(store), "session", store.sessions[0]["id"], "--json")
+
+        found = outcome.json
+        assert [row["estimated_unrecorded_usd"] for row in found["rows"]] == ["0", "0", "0.009465"]
+        assert found["totals"]["estimated_unrecorded_usd"] == "0.010305"
+        assert Decimal(found["totals"]["cost_usd"]) == store.truth["session"][store.sessions[0]["id"]][-1]
+
+    def test_session_tree_tells_of_the_estimates_below(self, make_database: Make, store: stores.Store) -> None:
+        outcome = run("--db", make_database(store), "session", store.sessions[1]["id"])
+
+        remark = "≈ — more for 1 call that OpenCode did not record (titles 1; 1 without a price): an estimate, not in the cost"
+        assert outcome.stderr == f"{remark}\n"
