@@ -247,7 +247,7 @@ class TestReadOpencodeCache:
     def test_read_opencode_cache_file_that_is_no_list_is_one_problem(self, session: Session, tmp_path: Path, content: bytes) -> None:
         self.read(session, tmp_path, of({"input": 1, "output": 2}))
 
-        reading = read_opencode_cache(session.connection(), write(tmp_path / "models.json", content, SEEN + DAY), now=SEEN)
+        reading = read_opencode_cache(session.connection(), write(tmp_path / "models.json", content, SEEN + DAY), now=SEEN + DAY)
 
         assert reading is not None
         assert (reading.added, [record for record, _ in reading.problems]) == ([], ["models.json"])
@@ -260,9 +260,16 @@ class TestReadOpencodeCache:
         assert reading is not None
         assert reading.problems == [("models.json", "Is a directory")]
 
-    def test_read_cache_known_content_is_not_read_again(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "models.json", of({"input": 1, "output": 2}))
-        cached = read_cache(path)
+    @pytest.mark.parametrize("written", [datetime(1970, 1, 1, tzinfo=UTC), SEEN + 9 * DAY])
+    def test_read_cache_time_that_cannot_be_is_that_of_reading(self, tmp_path: Path, written: datetime) -> None:
+        cached = read_cache(write(tmp_path / "models.json", of({"input": 1, "output": 2}), written), now=SEEN)
 
         assert cached is not None
-        assert read_cache(path, unless=cached.signature) is None
+        assert cached.stated_at == SEEN
+
+    def test_read_cache_known_content_is_not_read_again(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "models.json", of({"input": 1, "output": 2}))
+        cached = read_cache(path, now=SEEN)
+
+        assert cached is not None
+        assert read_cache(path, now=SEEN, unless=cached.signature) is None

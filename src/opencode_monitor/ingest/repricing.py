@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from opencode_monitor.db.patterns import matches
 from opencode_monitor.db.types import Money
@@ -163,7 +164,7 @@ def undo_repricing(connection: sa.Connection, run_id: str | None, *, now: dateti
         PriceError: A later run changed some of the same calls: undo that one first.
     """
     run = _run_to_undo(connection, run_id)
-    later = sa.orm.aliased(PriceChange)
+    later = aliased(PriceChange)
     blocking = connection.scalars(
         sa.select(sa.func.max(PriceRun.run_id))
         .join(later, later.run_id == PriceRun.run_id)

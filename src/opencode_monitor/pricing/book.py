@@ -80,7 +80,7 @@ def read_opencode_cache(connection: sa.Connection, path: Path, *, now: datetime)
     read = connection.execute(
         sa.select(PriceSource.signature, PriceSource.stated_at).where(PriceSource.source == "opencode-cache")
     ).one_or_none()
-    cached = read_cache(path, unless=None if read is None else read.signature)
+    cached = read_cache(path, now=now, unless=None if read is None else read.signature)
     if cached is None:
         return None
     if not cached.signature:

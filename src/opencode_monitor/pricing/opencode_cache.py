@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _QUANTUM = Decimal(1).scaleb(-PRICE_DECIMALS)
 _BUCKETS = ("input", "output", "reasoning", "cache_read", "cache_write")
 _LEGACY_TIER = 200_000
+_FIRST_OPENCODE = datetime(2025, 1, 1, tzinfo=UTC)
 
 Tiers = dict[int, BucketPrices]
 """Prices by the prompt size that must be exceeded; 0 for the base price."""
@@ -48,7 +49,7 @@ class CachedPrices:
 
     Attributes:
         path: The file.
-        stated_at: When it was written.
+        stated_at: When it was written; when it was read, where the file's own time cannot be that.
         signature: The checksum of its content.
         prices: What each model costs, by (provider, model) as OpenCode names them.
         problems: What could not be read: (record, reason).
@@ -77,11 +78,12 @@ def find_cache(environ: Mapping[str, str]) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_cache(path: Path, *, unless: str | None = None) -> CachedPrices | None:
+def read_cache(path: Path, *, now: datetime, unless: str | None = None) -> CachedPrices | None:
     """Read the file; what is odd in it is named, and the rest is kept.
 
     Args:
         path: As `find_cache` found it.
+        now: When it is read.
         unless: The checksum of a content that need not be read again.
 
     Returns:
@@ -93,6 +95,9 @@ def read_cache(path: Path, *, unless: str | None = None) -> CachedPrices | None:
     except OSError as error:
         return CachedPrices(path, BEGIN, "", {}, [("models.json", error.strerror or str(error))])
     stated_at = datetime.fromtimestamp(modified, UTC).replace(microsecond=0)
+    if not _FIRST_OPENCODE <= stated_at <= now:
+        # Package managers set the times of files to the first second of 1970, and clocks can be wrong.
+        stated_at = now
     signature = hashlib.blake2b(content, digest_size=16).hexdigest()
     if signature == unless:
         return None

@@ -115,7 +115,7 @@ def _planned(session: Session) -> tuple[list[tuple[PricePeriod, PricePeriod | No
     moment = now()
     changes = plan_additions(connection, seed_periods(moment.date()), now=moment, whole=True).added
     path = find_cache(os.environ)
-    cached = None if path is None else read_cache(path)
+    cached = None if path is None else read_cache(path, now=moment)
     if cached is None:
         return changes, []
     rows = cache_periods(cached, stored_periods(connection, PricePeriodRow.source == "opencode-cache"))
