@@ -149,8 +149,9 @@ def add_estimates(
     from opencode_monitor.repositories import NO_USAGE, NOTHING_UNRECORDED  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     shown = {getattr(row, key) for row in rows}
+    groups = sorted((group for group in estimates if group not in shown), key=lambda group: (group is None, str(group)))
     nothing = dataclasses.asdict(NO_USAGE)
-    added = [] if empty is None else [empty(**{**nothing, key: group}) for group in estimates if group not in shown]
+    added = [] if empty is None else [empty(**{**nothing, key: group}) for group in groups]
     return [
         {**dataclasses.asdict(row), **dataclasses.asdict(estimates.get(getattr(row, key), NOTHING_UNRECORDED))} for row in (*rows, *added)
     ]

@@ -59,6 +59,9 @@ _COLUMNS = (
 # Which first calls are like a given one: those of the same version, agent and model; without any, fewer of these need to agree.
 _ALIKE = (("version", "agent", "model_id"), ("version", "agent"), ("agent",), ())
 
+# An assistant's message without recorded usage; not each of them stands for a call.
+_IS_CANDIDATE = sa.and_(Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0, Message.copied_from.is_(None))
+
 _Usual = dict[tuple[str, ...], dict[tuple[Any, ...], UsualCall]]
 
 
@@ -114,9 +117,6 @@ def complete_estimates(connection: sa.Connection, *, now: datetime) -> None:
     if session_ids:
         with staged(connection, "open_estimates", _SESSION_ID, [(session_id,) for session_id in sorted(session_ids)]) as scope:
             estimate_sessions(connection, scope, now=now, with_usual=True)
-
-
-_IS_CANDIDATE = sa.and_(Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0, Message.copied_from.is_(None))
 
 
 def _title_estimates(connection: sa.Connection, scope: sa.FromClause | None) -> Iterator[Estimate]:
