@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from commands import run
+from opencode_monitor.cli.progress import shown_phases
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
+from opencode_monitor.db.progress import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 OLD = (
     "INSERT INTO sessions (session_id, title, created_at) VALUES ('ses_1', 'One', '2026-05-04 12:00:00')",
@@ -43,20 +49,60 @@ def read(url: str, statement: str) -> Sequence[tuple[Any, ...]]:
     return rows
 
 
-@pytest.fixture
-def old_url(empty_database_url: str) -> str:
-    """Name a database before the move, with a row of a lost session in it."""
-    upgrade(empty_database_url, "migration_audit")
-    execute(empty_database_url, *OLD)
-    return empty_database_url
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Make a database before the move, with a row of a lost session, and one at head whose move is older than a week; to be copied."""
+    if request.param == "duckdb":
+        urls = {name: f"duckdb:///{tmp_path_factory.mktemp('prepared') / name}.duckdb" for name in ("old", "moved")}
+    else:
+        server: str = request.getfixturevalue("postgres_server")
+        urls = {name: server.replace("/postgres?", f"/prepared_{uuid.uuid4().hex}?") for name in ("old", "moved")}
+        run_on(server, f"CREATE DATABASE {name_of(urls['old'])}")
+    upgrade(urls["old"], "migration_audit")
+    execute(urls["old"], *OLD)
+    if request.param == "duckdb":
+        shutil.copy(file_of(urls["old"]), file_of(urls["moved"]))
+    else:
+        run_on(server, f"CREATE DATABASE {name_of(urls['moved'])} TEMPLATE {name_of(urls['old'])}")
+    assert run("--db", urls["moved"], "-q", "db", "upgrade", "--no-backup").exit_code == 0
+    execute(urls["moved"], "UPDATE migration_audit SET created_at = created_at - INTERVAL '7 days'")
+    return urls
+
+
+def copied(url: str, tmp_path: Path) -> Iterator[str]:
+    """Yield a copy for one test."""
+    if url.startswith("duckdb"):
+        shutil.copy(file_of(url), tmp_path / "monitor.duckdb")
+        yield f"duckdb:///{tmp_path / 'monitor.duckdb'}"
+        return
+    copy = url.replace(name_of(url), f"test_{uuid.uuid4().hex}")
+    server = url.replace(name_of(url), "postgres")
+    run_on(server, f"CREATE DATABASE {name_of(copy)} TEMPLATE {name_of(url)}")
+    yield copy
+    run_on(server, f"DROP DATABASE {name_of(copy)} WITH (FORCE)")
+
+
+def file_of(url: str) -> Path:
+    return Path(url.removeprefix("duckdb:///"))
+
+
+def name_of(url: str) -> str:
+    return str(sa.make_url(url).database)
+
+
+def run_on(server: str, statement: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 @pytest.fixture
-def moved_url(old_url: str) -> str:
-    """Name a database at head, whose move is older than a week."""
-    assert run("--db", old_url, "-q", "db", "upgrade", "--no-backup").exit_code == 0
-    execute(old_url, "UPDATE migration_audit SET created_at = created_at - INTERVAL '7 days'")
-    return old_url
+def old_url(prepared: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    yield from copied(prepared["old"], tmp_path)
+
+
+@pytest.fixture
+def moved_url(prepared: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    yield from copied(prepared["moved"], tmp_path)
 
 
 def by_table(rows: list[dict[str, Any]]) -> dict[str, tuple[int | None, int | None, bool | None]]:
@@ -233,9 +279,8 @@ def test_retire_legacy_json_has_both_sizes(moved_url: str) -> None:
     assert totals["bytes_before"] >= totals["bytes_after"] > 0
 
 
-def test_retire_legacy_while_another_process_holds_the_file_is_exit_4(duckdb_url: str) -> None:
-    upgrade(duckdb_url)
-    file = duckdb_url.removeprefix("duckdb:///")
+def test_retire_legacy_while_another_process_holds_the_file_is_exit_4(migrated_duckdb_url: str) -> None:
+    file = str(file_of(migrated_duckdb_url))
     program = f"import duckdb; c = duckdb.connect({file!r}); print('ready', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -248,7 +293,58 @@ def test_retire_legacy_while_another_process_holds_the_file_is_exit_4(duckdb_url
 
 
 @pytest.mark.parametrize(("after", "code"), [("soon", 2), ("7", 2), ("1w", 1)])
-def test_retire_legacy_after_is_a_time_span(duckdb_url: str, after: str, code: int) -> None:
-    upgrade(duckdb_url)
+def test_retire_legacy_after_is_a_time_span(migrated_duckdb_url: str, after: str, code: int) -> None:
+    assert run("--db", migrated_duckdb_url, "db", "retire-legacy", "--yes", "--after", after).exit_code == code
 
-    assert run("--db", duckdb_url, "db", "retire-legacy", "--yes", "--after", after).exit_code == code
+
+def test_retire_legacy_on_a_disk_that_is_full_leaves_everything_as_it_was(moved_url: str, tmp_path: Path) -> None:
+    if not moved_url.startswith("duckdb"):
+        pytest.skip("a server has its own disk")
+    before = read(moved_url, "SELECT * FROM parts_legacy ORDER BY part_id")
+    # No file may grow beyond 200 kB: what the system answers then is what it answers on a full disk.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
+    program = f"{limit}; from opencode_monitor.cli.app import main; main()"
+
+    outcome = subprocess.run(
+        [sys.executable, "-c", program, "--db", file_of(moved_url), "db", "retire-legacy", "--yes"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert outcome.returncode == 1, outcome.stderr
+    assert f"error: cannot write {file_of(moved_url)}.new: " in outcome.stderr
+    assert "monitor.duckdb is as it was." in outcome.stderr
+    assert [path.name for path in tmp_path.glob("monitor*")] == ["monitor.duckdb"]
+    assert read(moved_url, "SELECT * FROM parts_legacy ORDER BY part_id") == before
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_shown_phases_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    phases = [Phase("checksum", 1_000), Phase("commit", 1_000)]
+
+    with shown_phases(quiet=False) as show:
+        for current in range(3):
+            show(phases, current)
+
+    assert "━" in terminal.getvalue()
+    assert "commit, which builds DuckDB's indexes: 1,000 rows" in terminal.getvalue()
+
+
+def test_shown_phases_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    with shown_phases(quiet=True) as show:
+        show([Phase("checksum", 1_000)], 0)
+
+    assert terminal.getvalue() == ""
