@@ -126,7 +126,7 @@ def test_upgrade_ends_with_rows_and_checksums_of_every_table(old_url: str) -> No
     compared = {row["table"]: (row["checksum_before"], row["checksum_after"]) for row in rows if row["equal"] is not None}
     assert all(before == after and len(before) == 12 for before, after in compared.values())
     assert len({before for before, _ in compared.values()}) == 3
-    assert {row["table"]: row["remark"] for row in rows}["sessions"] == "+1 recovered"
+    assert {row["table"]: row["remark"] for row in rows}["sessions"] == "+1 stub"
     totals = outcome.json["totals"]
     assert (totals["revision_before"], totals["revision_after"], totals["moved_rows"]) == ("migration_audit", "import_state", 3)
 

@@ -33,10 +33,10 @@ def test_compare_columns_that_only_one_has_do_not_count() -> None:
     assert change.equal is True
 
 
-def test_compare_recovered_sessions_are_told_and_do_not_count() -> None:
+def test_compare_stub_sessions_are_told_and_do_not_count() -> None:
     (change,) = compare({"sessions": state(2, title="5")}, {"sessions": TableState(5, Checksum(2, {"title": (2, "5")}))}, [])
 
-    assert (change.rows_before, change.rows_after, change.equal, change.remark) == (2, 5, True, "+3 recovered")
+    assert (change.rows_before, change.rows_after, change.equal, change.remark) == (2, 5, True, "+3 stubs")
 
 
 def test_compare_tables_stand_in_the_order_of_the_models_and_empty_ones_not_at_all() -> None:

@@ -171,7 +171,8 @@ def put_in_place(fresh: Path, file: Path) -> None:
     """
     _sync(fresh)
     fresh.replace(file)
-    _sync(file.parent)
+    if os.name == "posix":
+        _sync(file.parent)
 
 
 def _sync(path: Path) -> None:

@@ -162,7 +162,7 @@ def describe(phase: Phase, estimate: Estimate) -> str:
     """Say in a line which phase runs, and how far everything is."""
     # DuckDB builds the indexes of a transaction when it commits: to say "index" before would be a lie.
     name = "commit, which builds DuckDB's indexes" if phase.name == COMMIT else phase.name
-    rows = f": {phase.rows:,} rows" if phase.rows else ""
+    rows = f": {phase.rows:,} row{'' if phase.rows == 1 else 's'}" if phase.rows else ""
     share = f"{100 * estimate.done / estimate.total:.0f} % done" if estimate.total else "begun"
     left = estimate.seconds_left
     return f"{name}{rows}; {share}" + ("" if left is None else f", about {show_seconds(left)} left")

@@ -102,6 +102,6 @@ def _change(table: str, old: TableState | None, new: TableState | None) -> Table
         return TableChange(table, old.rows, new.rows, None, None, None)
     shared = old.checksum.columns.keys() & new.checksum.columns.keys()
     digests = old.checksum.over(shared).digest(), new.checksum.over(shared).digest()
-    stand_ins = new.rows - new.checksum.rows - (old.rows - old.checksum.rows)
-    remark = f"{stand_ins:+,} recovered" if stand_ins else ""
+    stubs = new.rows - new.checksum.rows - (old.rows - old.checksum.rows)
+    remark = f"{stubs:+,} stub{'' if abs(stubs) == 1 else 's'}" if stubs else ""
     return TableChange(table, old.rows, new.rows, *digests, digests[0] == digests[1], remark)
