@@ -19,6 +19,7 @@ from opencode_monitor.cli.progress import shown_phases
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.progress import Phase
+from opencode_monitor.db.revision import HEAD_REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,7 +129,7 @@ def test_upgrade_ends_with_rows_and_checksums_of_every_table(old_url: str) -> No
     assert len({before for before, _ in compared.values()}) == 3
     assert {row["table"]: row["remark"] for row in rows}["sessions"] == "+1 stub"
     totals = outcome.json["totals"]
-    assert (totals["revision_before"], totals["revision_after"], totals["moved_rows"]) == ("migration_audit", "import_state", 3)
+    assert (totals["revision_before"], totals["revision_after"], totals["moved_rows"]) == ("migration_audit", HEAD_REVISION, 3)
 
 
 def test_upgrade_table_of_people_names_what_was_read_back(old_url: str) -> None:
@@ -139,7 +140,7 @@ def test_upgrade_table_of_people_names_what_was_read_back(old_url: str) -> None:
     assert words[3:5] == ["3", "3"]
     assert words[5] == words[6]
     assert line.rstrip().endswith("yes     read back")
-    assert outcome.stdout.splitlines()[-1] == "The database is at import_state."
+    assert outcome.stdout.splitlines()[-1] == f"The database is at {HEAD_REVISION}."
     assert "checksum: 3 rows; 0 % done" in outcome.stderr
 
 
@@ -181,7 +182,7 @@ def test_downgrade_backs_up_a_file_and_says_so_where_it_cannot(moved_url: str, t
     assert outcome.exit_code == 0
     if moved_url.startswith("duckdb"):
         assert outcome.stderr == f"A backup is at {backups[0]}\n"
-        assert run("--db", backups[0], "db", "current").stdout == "import_state\n"
+        assert run("--db", backups[0], "db", "current").stdout == f"{HEAD_REVISION}\n"
         assert backups[0].stat().st_mode & 0o777 == 0o600
     else:
         assert (backups, outcome.stderr) == ([], "No backup is made of a database on a server. Have one: pg_dump\n")
@@ -289,7 +290,7 @@ def test_retire_legacy_while_another_process_holds_the_file_is_exit_4(migrated_d
         process.communicate(b"\n")
 
     assert outcome.exit_code == 4
-    assert run("--db", file, "db", "current").stdout == "import_state\n"
+    assert run("--db", file, "db", "current").stdout == f"{HEAD_REVISION}\n"
 
 
 @pytest.mark.parametrize(("after", "code"), [("soon", 2), ("7", 2), ("1w", 1)])

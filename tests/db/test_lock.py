@@ -18,6 +18,7 @@ from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.lock import migration_connection
 from opencode_monitor.db.migrate import upgrade
+from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def test_alembic_twice_at_once_runs_one_after_the_other(empty_database_url: str)
     errors = [process.communicate()[1] for process in (first, second)]
 
     assert [first.returncode, second.returncode] == [0, 0], errors
-    assert run("--db", empty_database_url, "db", "current").stdout == "import_state\n"
+    assert run("--db", empty_database_url, "db", "current").stdout == f"{HEAD_REVISION}\n"
 
 
 def test_alembic_waits_for_the_program_and_goes_on(empty_database_url: str) -> None:
