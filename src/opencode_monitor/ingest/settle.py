@@ -15,7 +15,7 @@ from opencode_monitor.ingest.unrecorded import complete_estimates, estimate_sess
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Session, SessionResourceMetrics
-from opencode_monitor.pricing.book import resolve_aliases
+from opencode_monitor.pricing.book import resolve_aliases, seed_price_book
 from opencode_monitor.pricing.cost import price_calls, priceable_sessions, sum_messages
 from opencode_monitor.pricing.paid import charge_calls
 
@@ -59,6 +59,17 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
     settle_sessions(connection, open_sessions, now=now)
     complete_estimates(connection, now=now)
+
+
+def settle_database(connection: sa.Connection, *, now: datetime) -> None:
+    """Bring a database that reached head to what the program expects: the packaged prices, and everything priced and aggregated.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: The time that prices and aggregates are brought up to.
+    """
+    seed_price_book(connection, now=now)
+    backfill(connection, now=now)
 
 
 def recharge(connection: sa.Connection, *, now: datetime) -> None:
