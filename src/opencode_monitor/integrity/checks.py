@@ -153,6 +153,11 @@ def _unpriced(connection: sa.Connection) -> list[tuple[str, str]]:
 
 
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
+    """All sessions are settled or none: Alembic alone, run over the old schema, prices nothing; the next `db upgrade` or import does."""
+    has_metrics = sa.exists().select_from(SessionResourceMetrics)
+    has_priced = sa.exists().where(Message.cost_basis.is_not(None))
+    if not connection.scalar(sa.select(sa.or_(has_metrics, has_priced))):
+        return []
     statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
 
