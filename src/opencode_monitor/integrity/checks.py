@@ -92,9 +92,10 @@ def _orphan_rows(connection: sa.Connection) -> list[tuple[str, str]]:
     found = []
     for subtype in PART_SUBTYPES:
         key = sa.inspect(subtype).primary_key[0]
-        statement = sa.select(key, subtype.part_id).where(subtype.part_id.not_in(sa.select(Part.part_id)))
+        # Not NOT IN: PostgreSQL scans a list too long for its work_mem once for each row.
+        statement = sa.select(key, subtype.part_id).where(~sa.exists().where(Part.part_id == subtype.part_id))
         found += _rows(connection, statement, f"row of {subtype.__tablename__} whose part {{}} is missing")
-    without_session = sa.select(Part.part_id, Part.session_id).where(Part.session_id.not_in(sa.select(Session.session_id)))
+    without_session = sa.select(Part.part_id, Part.session_id).where(~sa.exists().where(Session.session_id == Part.session_id))
     return found + _rows(connection, without_session, "part of the missing session {}")
 
 
@@ -158,7 +159,8 @@ def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
     has_priced = sa.exists().where(Message.cost_basis.is_not(None))
     if not connection.scalar(sa.select(sa.or_(has_metrics, has_priced))):
         return []
-    statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
+    measured = sa.exists().where(SessionResourceMetrics.session_id == Session.session_id)
+    statement = sa.select(Session.session_id, Session.title).where(~measured)
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
 
 
