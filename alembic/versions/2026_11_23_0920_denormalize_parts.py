@@ -354,7 +354,6 @@ def _extra_json() -> str:
 
 def _old_rows() -> str:
     """SQL for the old table's rows, read from the new tables."""
-
     kept = [*OWNED_WHEN, "was_null"]
     parts = "parts"
     if _is_duckdb():
