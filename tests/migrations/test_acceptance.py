@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import sqlalchemy as sa
 
 from commands import run
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = 200_000
 OLD_COLUMNS = COLUMNS[:29]
 OLD_TABLES = ("projects", "models", "sessions", "messages", "session_stats")
-FIFTY_MEGABYTES = 50_000_000
+FIFTY_MEGABYTES = 50_000_001
 
 # What a program adds after the upgrade: a hundred messages in a new session, each with a start, a text, a tool call and a finish.
 NEW_WORK = """
@@ -108,6 +109,7 @@ def missing(engine: sa.Engine, left: str, right: str) -> Sequence[str]:
         ).all()
 
 
+@pytest.mark.long
 def test_alembic_on_200_000_odd_parts_goes_up_verifies_and_comes_down_unchanged(empty_database_url: str) -> None:
     url = empty_database_url
     upgrade(url, "baseline")
@@ -170,32 +172,42 @@ def test_verify_after_the_upgrade_names_impossible_tokens_and_nothing_else(empty
     assert before.differences(after) == []
 
 
-def test_upgrade_and_downgrade_of_fifty_megabytes_in_one_value_keep_it(empty_database_url: str) -> None:
-    upgrade(empty_database_url, "baseline")
-    engine = create_database_engine(empty_database_url, wait_seconds=5)
-    text = "é\t" * (FIFTY_MEGABYTES // 3) + "ab"
-    rows = [row("content", "text", content=text), row("result", "tool_call", tool_name="x", tool_result=text), row("extra", "wormhole")]
-    with engine.begin() as connection:
-        load_rows(connection, rows, OLD_COLUMNS)
-        # In a column foreign to the type: it becomes JSON.
-        connection.execute(
-            sa.text("UPDATE parts SET git_diff = (SELECT p.content FROM parts p WHERE p.part_id = 'content') WHERE part_id = 'extra'")
-        )
-    before = old_parts(engine)
+def test_upgrade_and_downgrade_of_fifty_megabytes_of_text_keep_them(empty_database_url: str) -> None:
+    before, after, lengths = up_and_down(
+        empty_database_url, row("big", "text"), "content", "SELECT length(content) FROM text_messages", "SELECT length(content) FROM parts"
+    )
 
-    upgrade(empty_database_url)
+    assert lengths == [2 * FIFTY_MEGABYTES // 3] * 2
+    assert before.differences(after) == []
+
+
+@pytest.mark.parametrize(
+    ("part_type", "table"), [("tool_call", "SELECT length(tool_result) FROM tool_calls"), ("wormhole", "SELECT length(extra) FROM parts")]
+)
+def test_upgrade_and_downgrade_of_fifty_megabytes_of_result_keep_them(duckdb_url: str, part_type: str, table: str) -> None:
+    # With a type that has no result, it becomes JSON in `extra`.
+    values = row("big", part_type, tool_name="x")
+
+    before, after, lengths = up_and_down(duckdb_url, values, "tool_result", table, "SELECT length(tool_result) FROM parts")
+
+    assert lengths[0] >= lengths[1] == 2 * FIFTY_MEGABYTES // 3
+    assert before.differences(after) == []
+
+
+def up_and_down(url: str, values: dict[str, Any], column: str, when_up: str, when_down: str) -> tuple[Checksum, Checksum, list[int]]:
+    """Take a row with a long text through an upgrade and a downgrade; return the checksums, and what is asked after each."""
+    upgrade(url, "baseline")
+    engine = create_database_engine(url, wait_seconds=5)
+    with engine.begin() as connection:
+        load_rows(connection, [values], OLD_COLUMNS)
+        connection.execute(sa.text(f"UPDATE parts SET {column} = repeat('é\t', {FIFTY_MEGABYTES // 3})"))
+    before = old_parts(engine)
+    upgrade(url)
     with engine.connect() as connection:
-        lengths = connection.execute(
-            sa.text(
-                "SELECT (SELECT max(length(content)) FROM text_messages), (SELECT max(length(tool_result)) FROM tool_calls),"
-                " (SELECT max(length(CAST(extra AS TEXT))) FROM parts)"
-            )
-        ).one()
-    downgrade(empty_database_url, "baseline")
+        lengths = [connection.execute(sa.text(when_up)).scalar_one()]
+    downgrade(url, "baseline")
+    with engine.connect() as connection:
+        lengths.append(connection.execute(sa.text(when_down)).scalar_one())
     after = old_parts(engine)
     engine.dispose()
-
-    assert len(text.encode()) >= FIFTY_MEGABYTES
-    assert tuple(lengths[:2]) == (len(text), len(text))
-    assert lengths[2] > len(text)
-    assert before.differences(after) == []
+    return before, after, lengths

@@ -150,6 +150,7 @@ def kill_often(
     return counts
 
 
+@pytest.mark.long
 def test_upgrade_killed_at_25_moments_leaves_the_old_database_or_the_new_one(killer: Killer, old: Old, new: New, tmp_path: Path) -> None:
     file = tmp_path / "killed.duckdb"
 
@@ -168,6 +169,7 @@ def test_upgrade_killed_at_25_moments_leaves_the_old_database_or_the_new_one(kil
     assert {path.name for path in tmp_path.iterdir()} <= {"killed.duckdb", "killed.duckdb.wal"}
 
 
+@pytest.mark.long
 def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(
     killer: Killer, old: Old, new: New, tmp_path: Path
 ) -> None:
