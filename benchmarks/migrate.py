@@ -49,7 +49,7 @@ def _copy(url: str) -> None:
     engine.dispose()
 
 
-_STEPS: Mapping[str, Callable[[str], None]] = {"copy": _copy, "up": upgrade, "down": lambda url: downgrade(url, _BEFORE)}
+_STEPS: Mapping[str, Callable[[str], object]] = {"copy": _copy, "up": upgrade, "down": lambda url: downgrade(url, _BEFORE)}
 
 
 def _measure(step: str, file: Path) -> _Usage:

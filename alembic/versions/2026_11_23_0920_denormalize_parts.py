@@ -25,7 +25,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context, op
 
-from opencode_monitor.db.migrate import Proof
+from opencode_monitor.db.migrate import Proof, count_rows, plan_phases, start_phase
 
 revision = "denormalize_parts"
 down_revision = "migration_audit"
@@ -114,6 +114,21 @@ INDEXES = (
     ("ix_text_messages__session_id", "text_messages", "session_id"),
     ("ix_step_events__session_id", "step_events", "session_id"),
 )
+# Which rows of the old table each new table gets.
+ROWS_OF = {
+    "parts": "TRUE",
+    "tool_calls": IN_TOOL_CALLS,
+    "file_operations": IN_FILE_OPERATIONS,
+    "errors": IN_ERRORS,
+    "thinking_blocks": IN_THINKING_BLOCKS,
+    "text_messages": IN_TEXT_MESSAGES,
+    "step_events": IN_STEP_EVENTS,
+    "patches": IN_PATCHES,
+    "attachments": IN_ATTACHMENTS,
+    "compactions": IN_COMPACTIONS,
+}
+FAMILY = ("parts", "parts_legacy", *CHILDREN)
+STUB_SESSIONS = {"sessions": f"title = '{STUB_SESSION_TITLE}' AND created_at IS NULL"}
 ANY_LENGTH = ("tool_name", "file_path", "error_category")
 
 
@@ -122,27 +137,40 @@ def _is_duckdb() -> bool:
 
 
 def upgrade() -> None:
-    proof = Proof(op.get_context(), revision, "upgrade", OLD_COLUMNS)
+    if not context.is_offline_mode():
+        rows = count_rows("parts l", ROWS_OF)
+        moves = {f"move {table}": count for table, count in rows.items()}
+        plan_phases({"checksum": rows["parts"], "create": 0, **moves, "index": 0, "validate": rows["parts"], "prove": rows["parts"]})
+    proof = Proof(op.get_context(), revision, "upgrade", OLD_COLUMNS, family=FAMILY, added=STUB_SESSIONS)
     proof.before("parts")
+    start_phase("create")
     # DuckDB renames a table that has neither an index nor a foreign key; PostgreSQL keeps the constraint's name, which the new table needs.
     op.rename_table("parts", "parts_legacy")
     if not _is_duckdb():
         op.execute("ALTER TABLE parts_legacy RENAME CONSTRAINT pk_parts TO pk_parts_legacy")
     _create_tables()
     _move_up()
+    start_phase("index")
     # At the end: DuckDB builds an index faster over the finished table.
     for name, table, column in INDEXES:
         # PostgreSQL's usual index refuses a value above 2,700 bytes, which a path can be; its hash index takes any.
         op.create_index(name, table, [column], postgresql_using="hash" if column in ANY_LENGTH else None)
     if not context.is_offline_mode():
+        start_phase("validate")
         _check_counts()
+    start_phase("prove")
     proof.after(f"({_old_rows()})")
 
 
 def downgrade() -> None:
-    proof = Proof(op.get_context(), revision, "downgrade", OLD_COLUMNS)
+    if not context.is_offline_mode():
+        rows = count_rows("parts", {"parts": "TRUE"})["parts"]
+        plan_phases({"checksum": rows, "rebuild parts": rows, "drop": 0, "prove": rows})
+    proof = Proof(op.get_context(), revision, "downgrade", OLD_COLUMNS, family=FAMILY, added=STUB_SESSIONS)
     proof.before(f"({_old_rows()})")
+    start_phase("rebuild parts")
     op.execute(f"CREATE TABLE parts_rebuilt AS {_old_rows()}")
+    start_phase("drop")
     for table in CHILDREN:
         op.drop_table(table)
     op.drop_table("parts")
@@ -158,6 +186,7 @@ def downgrade() -> None:
         " AND NOT EXISTS (SELECT 1 FROM session_stats t WHERE t.session_id = sessions.session_id)"
         " AND NOT EXISTS (SELECT 1 FROM session_resource_metrics r WHERE r.session_id = sessions.session_id)"
     )
+    start_phase("prove")
     proof.after("parts")
 
 
@@ -270,6 +299,7 @@ def _move_up() -> None:
         WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = coalesce(l.session_id, '{STUB_SESSION_ID}'))
         """
     )
+    start_phase("move parts")
     op.execute(
         f"""
         INSERT INTO parts (part_id, session_id, message_id, part_type, sequence_number, created_at, ended_at, content, written_chars,
@@ -325,6 +355,7 @@ def _move_up() -> None:
 
 
 def _fill(table: str, columns: str, values: str, condition: str) -> None:
+    start_phase(f"move {table}")
     op.execute(
         f"""
         INSERT INTO {table} (part_id, session_id, created_at, {columns})
@@ -438,20 +469,8 @@ def _check_counts() -> None:
     Raises:
         RuntimeError: A count differs; the transaction rolls back, and the old table stands as it was.
     """
-    expected = {
-        "parts": "TRUE",
-        "tool_calls": IN_TOOL_CALLS,
-        "file_operations": IN_FILE_OPERATIONS,
-        "errors": IN_ERRORS,
-        "thinking_blocks": IN_THINKING_BLOCKS,
-        "text_messages": IN_TEXT_MESSAGES,
-        "step_events": IN_STEP_EVENTS,
-        "patches": IN_PATCHES,
-        "attachments": IN_ATTACHMENTS,
-        "compactions": IN_COMPACTIONS,
-    }
     connection = op.get_bind()
-    for table, condition in expected.items():
+    for table, condition in ROWS_OF.items():
         before = connection.scalar(sa.text(f"SELECT count(*) FROM parts_legacy l WHERE {condition}"))
         after = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
         if before != after:

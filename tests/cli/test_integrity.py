@@ -69,6 +69,6 @@ def test_upgrade_of_a_database_that_is_behind_makes_a_backup_first(database: Pat
 
 
 def test_upgrade_without_backup_makes_none(database: Path) -> None:
-    run("--db", database, "db", "downgrade", "call_accounting", "--yes")
+    run("--db", database, "db", "downgrade", "call_accounting", "--yes", "--no-backup")
     assert run("--db", database, "db", "upgrade", "--no-backup").exit_code == 0
     assert not list(database.parent.glob("*.bak"))

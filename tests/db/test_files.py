@@ -12,6 +12,7 @@ import pytest
 
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.files import back_up, backup_name, database_file, require_free_space, restore
+from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError
 
 HEAD = "import_state"
@@ -101,3 +102,78 @@ def test_backup_name_has_revision_and_time() -> None:
 def test_database_file_without_a_file_is_refused(url: str) -> None:
     with pytest.raises(DatabaseError, match="pg_dump"):
         database_file(url)
+
+
+def test_restore_over_a_database_that_another_process_holds_is_busy(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    add_project(migrated_duckdb_url, "prj_1")
+    back_up(migrated_duckdb_url, tmp_path / "copy.bak")
+    file = database_file(migrated_duckdb_url)
+    script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(DatabaseBusyError, match="is in use by"):
+            restore(migrated_duckdb_url, tmp_path / "copy.bak", wait_seconds=0.1)
+        assert writer.stdin is not None
+        writer.stdin.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.bak", "monitor.duckdb"]
+
+
+def test_restore_backup_that_is_cut_off_leaves_the_database_as_it_was(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    add_project(migrated_duckdb_url, "prj_1")
+    backup = tmp_path / "copy.bak"
+    back_up(migrated_duckdb_url, backup)
+    for size in (backup.stat().st_size - 1, backup.stat().st_size // 2, 4096, 0):
+        with backup.open("rb+") as cut:
+            cut.truncate(size)
+        with pytest.raises(DatabaseError):
+            restore(migrated_duckdb_url, backup)
+    assert projects(migrated_duckdb_url) == ["prj_1"]
+
+
+def test_restore_another_duckdb_file_is_refused(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    other = create_database_engine(f"duckdb:///{tmp_path / 'other.duckdb'}")
+    with other.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (i INTEGER)")
+    with pytest.raises(DatabaseError, match="not one of this program"):
+        restore(migrated_duckdb_url, tmp_path / "other.duckdb")
+    with pytest.raises(DatabaseError, match="is the database itself"):
+        restore(migrated_duckdb_url, database_file(migrated_duckdb_url))
+    assert projects(migrated_duckdb_url) == []
+
+
+def test_restore_over_a_database_that_cannot_be_read_brings_it_back(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    add_project(migrated_duckdb_url, "prj_1")
+    back_up(migrated_duckdb_url, tmp_path / "copy.bak")
+    file = database_file(migrated_duckdb_url)
+    file.write_bytes(b"scrambled")
+    file.with_name(f"{file.name}.wal").write_bytes(b"a log of what is gone")
+    assert restore(migrated_duckdb_url, tmp_path / "copy.bak") == HEAD
+    assert projects(migrated_duckdb_url) == ["prj_1"]
+
+
+def test_restore_backup_of_another_revision_says_where_it_stands(duckdb_url: str, tmp_path: Path) -> None:
+    upgrade(duckdb_url, "baseline")
+    back_up(duckdb_url, tmp_path / "copy.bak")
+    upgrade(duckdb_url)
+    assert restore(duckdb_url, tmp_path / "copy.bak") == "baseline"
+
+
+def test_restore_while_another_process_waits_lets_it_write_to_the_new_file(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    add_project(migrated_duckdb_url, "prj_1")
+    back_up(migrated_duckdb_url, tmp_path / "copy.bak")
+    add_project(migrated_duckdb_url, "prj_2")
+    script = (
+        "import sys; from opencode_monitor.db.engine import create_database_engine\n"
+        "for number in range(10):\n"
+        "    with create_database_engine(sys.argv[1]).begin() as c:\n"
+        "        c.exec_driver_sql(f\"INSERT INTO projects (project_id) VALUES ('late_{number}')\")\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, migrated_duckdb_url]) as writer:
+        restore(migrated_duckdb_url, tmp_path / "copy.bak", wait_seconds=30)
+        assert writer.wait() == 0
+    found = projects(migrated_duckdb_url)
+    assert "prj_2" not in found
+    assert found[-1] == "prj_1"
+    # What was committed after the restore is there, without a gap.
+    assert found[:-1] == [f"late_{number}" for number in range(10)][10 - len(found[:-1]) :]

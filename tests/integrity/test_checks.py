@@ -12,7 +12,15 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.integrity.checks import CHECKS, run_checks
-from opencode_monitor.integrity.fingerprint import differences, fingerprint, latest_move
+from opencode_monitor.integrity.fingerprint import (
+    RECOVERED_SESSIONS,
+    audit_findings,
+    differences,
+    fingerprint,
+    latest_move,
+    latest_proofs,
+    take_states,
+)
 from opencode_monitor.pricing.book import seed_price_book
 
 if TYPE_CHECKING:
@@ -55,6 +63,10 @@ def test_run_checks_sound_database_finds_nothing(sound: Session) -> None:
         (
             "UPDATE messages SET message_cost_usd = 0 WHERE message_id = 'msg_2'",
             {"unknown-costs": [("msg_2", "cost and basis (unpriced) disagree")]},
+        ),
+        (
+            "INSERT INTO thinking_blocks (thinking_id, part_id, session_id, thinking_tokens) VALUES ('t', 'msg_1_01', 'ses_1', -2)",
+            {"tokens": [("msg_1_01", "thinking_tokens is -2: impossible")]},
         ),
         ("DELETE FROM session_resource_metrics", {"metrics": [("ses_1", "session without metrics")]}),
         (
@@ -118,3 +130,49 @@ def test_differences_of_databases_name_table_and_column(sound: Session) -> None:
     sound.execute(sa.text("UPDATE sessions SET title = 'Renamed'"))
     assert differences(before, fingerprint(sound.connection())) == ["sessions.title"]
     assert differences(before, fingerprint(sound.connection(), leave_out=frozenset({"title"}))) == ["sessions.title"]
+
+
+def test_audit_findings_table_that_a_migration_changed_is_named(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "migration_audit")
+    engine = create_database_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO sessions (session_id) VALUES ('ses_1')")
+        connection.exec_driver_sql(
+            "INSERT INTO parts (part_id, session_id, part_type) VALUES ('prt_1', 'ses_1', 'text'), ('prt_2', NULL, 'x')"
+        )
+    upgrade(empty_database_url)
+    with engine.connect() as connection:
+        sound = audit_findings(connection)
+        proofs = latest_proofs(connection, "denormalize_parts", "upgrade")
+    with engine.begin() as connection:
+        # As a migration would have recorded it that lost the session's title.
+        connection.exec_driver_sql(
+            "UPDATE migration_audit SET fingerprint = CAST(replace(CAST(fingerprint AS TEXT), '\"title\": [0', '\"title\": [1') AS JSON)"
+            " WHERE table_name = 'sessions' AND phase = 'before'"
+        )
+    with engine.connect() as connection:
+        found = audit_findings(connection)
+    engine.dispose()
+    assert sound == []
+    assert {table: (phases["before"].rows, phases["after"].rows) for table, phases in proofs.items()} == {
+        "parts": (2, 2),
+        "sessions": (1, 1),
+    }
+    assert found == [("sessions.title", "changed in the upgrade of denormalize_parts")]
+
+
+def test_recovered_sessions_are_the_ones_that_the_revision_adds(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "migration_audit")
+    engine = create_database_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO sessions (session_id, title) VALUES ('ses_1', NULL)")
+        connection.exec_driver_sql("INSERT INTO parts (part_id, session_id) VALUES ('prt_1', 'ses_lost'), ('prt_2', NULL)")
+    upgrade(empty_database_url)
+    with engine.connect() as connection:
+        state = take_states(connection)["sessions"]
+        stubs = connection.execute(sa.text(f"SELECT session_id FROM sessions WHERE {RECOVERED_SESSIONS} ORDER BY 1")).scalars().all()
+    engine.dispose()
+    assert state.rows == 3
+    assert state.checksum is not None
+    assert state.checksum.rows == 1
+    assert stubs == ["ses_lost", "ses_missing"]

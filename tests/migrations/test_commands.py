@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION, REVISIONS
@@ -193,3 +194,39 @@ def test_alembic_upgrade_failing_revision_leaves_the_previous_one(empty_database
     assert tables(url) == {*Base.metadata.tables, "parts_legacy", "alembic_version"}
     assert read(url, "SELECT project_id FROM projects") == ["p"]
     assert {path.name for path in tmp_path.iterdir()} <= {"copy", "monitor.duckdb"}
+
+
+def test_alembic_upgrade_shows_its_phases_and_leaves_a_database_that_verifies(empty_database_url: str) -> None:
+    url = empty_database_url
+    upgrade(url, "migration_audit")
+    run_script(
+        url,
+        """
+        INSERT INTO sessions (session_id, created_at) VALUES ('ses_1', '2026-05-04 12:00:00');
+        INSERT INTO messages (message_id, session_id, role) VALUES ('msg_1', 'ses_1', 'user');
+        INSERT INTO parts (part_id, session_id, message_id, part_type, content)
+        VALUES ('prt_1', 'ses_1', 'msg_1', 'text', 'x'), ('prt_2', NULL, NULL, NULL, 'y');
+        """,
+    )
+
+    upgraded = alembic(url, "upgrade", "head")
+    verified = run("--db", url, "db", "verify")
+    down = alembic(url, "downgrade", "migration_audit")
+
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert re.match(r"checksum: 2 rows; 0 % done\n(.+\n)*done: 2 rows in \d+\.\d s\n", upgraded.stderr)
+    assert verified.exit_code == 0, verified.stdout
+    assert down.returncode == 0, down.stderr
+    assert read(url, "SELECT part_id FROM parts ORDER BY 1") == ["prt_1", "prt_2"]
+    recorded = "SELECT table_name FROM migration_audit WHERE direction = 'upgrade' AND phase = 'before' AND revision = 'denormalize_parts'"
+    assert sorted(map(str, read(url, recorded))) == ["messages", "parts", "sessions"]
+
+
+def test_alembic_file_that_is_no_database_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "monitor.duckdb").write_text("no database")
+
+    result = alembic(f"duckdb:///{tmp_path / 'monitor.duckdb'}", "upgrade", "head")
+
+    assert result.returncode == 255
+    assert f"FAILED: {tmp_path / 'monitor.duckdb'} is not a DuckDB database" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr

@@ -14,6 +14,8 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 _AMOUNT = re.compile(r"(\d{1,5})([dwmy])")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
+_AGE = re.compile(r"(\d{1,4})([hdw])")
+_AGE_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DAYS = {"d": 1, "w": 7}
 _MONTHS = {"m": 1, "y": 12}
 
@@ -67,6 +69,18 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise UsageError(f"{text!r} is not a duration. Use 30s, 5m, or 1h.")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time span of a text like `7d`, `2w` or `12h`.
+
+    Raises:
+        UsageError: It is none.
+    """
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a time span. Use 7d, 2w, or 12h.")
+    return int(match[1]) * _AGE_UNITS[match[2]]
 
 
 def resolve_range(

@@ -6,16 +6,19 @@ makes it frozen: a change of the formula would break the proofs that are stored 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # A statement over all columns of a join of ten tables holds their texts at once: a gigabyte did not do for two million rows.
 _COLUMNS_AT_ONCE = 6
+_SHOWN_DIGITS = 12
 _HEX_DIGITS = 15  # 60 bits of the MD5 fit a BIGINT, and the sum of any number of rows a NUMERIC
 
 
@@ -35,6 +38,16 @@ class Checksum:
         """Return the names of the columns that differ (and "rows" where the number of rows does)."""
         names = [name for name in {**self.columns, **other.columns} if self.columns.get(name) != other.columns.get(name)]
         return names if self.rows == other.rows else ["rows", *names]
+
+    def over(self, columns: Iterable[str]) -> Checksum:
+        """Return the part of the checksum that is about some columns."""
+        wanted = set(columns)
+        return Checksum(self.rows, {name: value for name, value in self.columns.items() if name in wanted})
+
+    def digest(self) -> str:
+        """Return twelve digits that stand for the whole where people compare."""
+        text = json.dumps([self.rows, sorted((name, *value) for name, value in self.columns.items())])
+        return hashlib.sha256(text.encode()).hexdigest()[:_SHOWN_DIGITS]
 
     def as_json(self) -> dict[str, object]:
         """Return what `from_json` reads back."""
@@ -74,3 +87,40 @@ def checksum(connection: sa.Connection, relation: str, key: Sequence[str], colum
         counts = iter(values)
         found |= {name: (int(next(counts)), str(int(next(counts) or 0))) for name in group}
     return Checksum(int(rows), found)
+
+
+def row_counts(connection: sa.Connection, tables: Sequence[str]) -> dict[str, int]:
+    """Count the rows of tables, in one statement.
+
+    Args:
+        connection: Any connection to the database.
+        tables: Their names.
+    """
+    if not tables:
+        return {}
+    quote = connection.dialect.identifier_preparer.quote
+    counts = ", ".join(f"(SELECT count(*) FROM {quote(table)})" for table in tables)  # noqa: S608 - names out of the catalogue
+    row = connection.execute(sa.text(f"SELECT {counts}")).one()
+    return dict(zip(tables, map(int, row), strict=True))
+
+
+def table_checksum(connection: sa.Connection, table: str, *, leave_out: str | None = None, database: str | None = None) -> Checksum:
+    """Compute the checksum of a whole table, whatever columns it has at its revision.
+
+    Args:
+        connection: Any connection to the database.
+        table: Its name; a table without a primary key is counted only.
+        leave_out: The SQL condition of rows that do not count.
+        database: The name under which another DuckDB file with the same table is attached.
+    """
+    inspector = sa.inspect(connection)
+    quote = connection.dialect.identifier_preparer.quote
+    relation = quote(table) if database is None else f"{quote(database)}.{quote(table)}"
+    if leave_out is not None:
+        relation = f"(SELECT * FROM {relation} WHERE ({leave_out}) IS NOT TRUE)"  # noqa: S608 - the caller's own text
+    key = inspector.get_pk_constraint(table)["constrained_columns"]
+    columns = [column["name"] for column in inspector.get_columns(table)]
+    if not key:
+        rows = connection.scalar(sa.text(f"SELECT count(*) FROM {relation} AS checked"))  # noqa: S608 - as above
+        return Checksum(int(rows or 0), {})
+    return checksum(connection, relation, key, columns)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import interfaces
     from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["DuckDBDialect", "integer_division"]
+__all__ = ["DuckDBDialect", "integer_division", "owner_only"]
 
 MEMORY = ":memory:"
 
@@ -55,14 +55,15 @@ _TYPES: dict[str, type[sqltypes.TypeEngine[Any]]] = {
     "VARCHAR": sqltypes.VARCHAR,
 }
 
-_umask_lock = threading.Lock()
+_umask_lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def _owner_only() -> Iterator[None]:
+def owner_only() -> Iterator[None]:
     """Make files that DuckDB creates meanwhile readable by their owner alone: they hold prompts and code.
 
-    The umask belongs to the whole process, hence the lock: two overlapping changes would restore each other's value.
+    The umask belongs to the whole process, hence the lock (which one thread may take twice): two overlapping changes would restore
+    each other's value.
     """
     with _umask_lock:
         before = os.umask(0o077)
@@ -112,7 +113,7 @@ class DuckDBDialect(duckdb_engine.Dialect):
             with contextlib.suppress(OSError):
                 spill.mkdir(mode=0o700)
         try:
-            with _owner_only():
+            with owner_only():
                 connection = super().connect(*cargs, **cparams)
         except BaseException:
             _remove_spill_directory(spill)
@@ -123,7 +124,7 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
     def do_commit(self, dbapi_connection: Any) -> None:
         """Commit; this is when DuckDB makes its write-ahead log."""
-        with _owner_only():
+        with owner_only():
             super().do_commit(dbapi_connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
@@ -133,7 +134,7 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
     def do_close(self, dbapi_connection: Any) -> None:
         """Close, which rewrites the log into the file, and tidy up."""
-        with _owner_only():
+        with owner_only():
             super().do_close(dbapi_connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
         _remove_spill_directory(dbapi_connection.spill_directory)
 

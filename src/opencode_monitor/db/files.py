@@ -6,25 +6,35 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-import duckdb
 import sqlalchemy as sa
 
+from opencode_monitor.db.dialect import owner_only
 from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.lock import migration_connection
 from opencode_monitor.db.revision import current_revision
-from opencode_monitor.errors import DatabaseError
+from opencode_monitor.errors import DatabaseBusyError, DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 # Measured: moving 2,000,000 parts takes a file from 565 MB to 1,911 MB while the old table is kept.
 FREE_SPACE_FACTOR = 3.5
 _MEGABYTE = 1_000_000
-_COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
+_HEADER = 3 * 4096  # of a DuckDB file, before its first block
+_COPY = """
+import os, shutil, sys
+os.umask(0o077)
+with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
+    shutil.copyfileobj(source, target, 1 << 20)
+    target.flush()
+    os.fsync(target.fileno())
+"""
 
 
 def database_file(url: str | sa.URL) -> Path:
@@ -44,13 +54,14 @@ def backup_name(file: Path, revision: str | None, now: datetime) -> Path:
     return file.with_name(f"{file.name}.{revision or 'base'}.{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.bak")
 
 
-def back_up(url: str | sa.URL, target: Path, *, wait_seconds: float = 30.0) -> str | None:
+def back_up(url: str | sa.URL, target: Path, *, wait_seconds: float = 30.0, connection: sa.Connection | None = None) -> str | None:
     """Copy a database file while nobody writes to it, and open the copy to see that it is one.
 
     Args:
         url: The DuckDB database.
         target: The new file; it must not exist.
         wait_seconds: How long to wait for the file's lock.
+        connection: One to the file, outside of a transaction, where the caller holds its lock already.
 
     Returns:
         The revision that the copy stands at.
@@ -63,33 +74,35 @@ def back_up(url: str | sa.URL, target: Path, *, wait_seconds: float = 30.0) -> s
         raise DatabaseError(f"{target} exists. Name another file.")
     if not file.exists():
         raise DatabaseError(f"no database at {file}")
+    with nullcontext(connection) if connection is not None else migration_connection(url, wait_seconds=wait_seconds) as holder:
+        return _copy_held(holder, file, target)
+
+
+def _copy_held(connection: sa.Connection, file: Path, target: Path) -> str | None:
     partial = target.with_name(f"{target.name}.partial")
-    engine = create_database_engine(url, wait_seconds=wait_seconds)
+    connection.exec_driver_sql("CHECKPOINT")
+    connection.commit()
     try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("CHECKPOINT")
-            # In another process: closing a copy's descriptor in this one would drop DuckDB's lock on the file.
-            copied = subprocess.run(  # noqa: S603 - this interpreter, and paths as arguments
-                [sys.executable, "-I", "-c", _COPY, str(file), str(partial)], capture_output=True, text=True, check=False
-            )
+        # In another process: closing a copy's descriptor in this one would drop DuckDB's lock on the file.
+        copied = subprocess.run(  # noqa: S603 - this interpreter, and paths as arguments
+            [sys.executable, "-I", "-c", _COPY, str(file), str(partial)], capture_output=True, text=True, check=False
+        )
         if copied.returncode:
             reason = copied.stderr.strip().rpartition("\n")[2] or "unknown reason"
             raise DatabaseError(f"cannot copy {file} to {target}: {reason}")
-        partial.chmod(0o600)
-        revision = _revision_of(partial)
+        revision = _check_whole(partial)
         partial.replace(target)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
-        engine.dispose()
     return revision
 
 
 def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> str | None:
-    """Put a backup in the database's place.
+    """Put a backup in the database's place, while nobody uses it.
 
     Args:
-        url: The DuckDB database; its file is replaced.
+        url: The DuckDB database; its file is replaced, whatever state it is in.
         backup: A file that `back_up` made; it is kept.
         wait_seconds: How long to wait for the file's lock.
 
@@ -97,69 +110,120 @@ def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> s
         The revision that the database stands at now.
 
     Raises:
-        DatabaseError: The backup is not there or is no database; the database is as it was.
+        DatabaseError: The backup is not there, is no database or not a whole one; the database is as it was.
+        DatabaseBusyError: Another process holds the database for longer than the wait.
     """
     file = database_file(url)
     if not backup.is_file():
         raise DatabaseError(f"no backup at {backup}")
-    revision = _revision_of(backup)
-
-    def copy(fresh: Path) -> None:
-        shutil.copyfile(backup, fresh)
-
-    _replace(url, file, copy, wait_seconds)
+    if file.exists() and file.samefile(backup):
+        raise DatabaseError(f"{backup} is the database itself. Name a backup.")
+    revision = _check_whole(backup)
+    fresh = fresh_name(file)
+    with _held(url, file, wait_seconds):
+        try:
+            with owner_only():
+                shutil.copyfile(backup, fresh)
+            _check_whole(fresh)
+            put_in_place(fresh, file)
+        except OSError as error:
+            raise DatabaseError(f"cannot write {fresh}: {error.strerror or error}. {file} is as it was.") from error
+        finally:
+            with suppress(FileNotFoundError):
+                fresh.unlink()
     return revision
 
 
-def require_free_space(file: Path) -> None:
-    """Refuse to migrate where the disk would run full on the way.
+@contextmanager
+def _held(url: str | sa.URL, file: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold the lock of the file that is about to be replaced: what another process wrote meanwhile would be lost."""
+    if not file.exists():
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(migration_connection(url, wait_seconds=wait_seconds))
+            connection.exec_driver_sql("CHECKPOINT")
+            connection.commit()
+        except DatabaseBusyError:
+            raise
+        except (DatabaseError, sa.exc.DBAPIError):
+            # It cannot be read any more, which is a reason for a restore and no obstacle to it. Its log must not be replayed on the
+            # new file.
+            with suppress(FileNotFoundError):
+                file.with_name(f"{file.name}.wal").unlink()
+        yield
+
+
+def fresh_name(file: Path) -> Path:
+    """Return where a database is made that shall take a file's place, without what an earlier try has left there."""
+    fresh = file.with_name(f"{file.name}.new")
+    for left in (fresh, fresh.with_name(f"{fresh.name}.wal")):
+        with suppress(FileNotFoundError):
+            left.unlink()
+    return fresh
+
+
+def put_in_place(fresh: Path, file: Path) -> None:
+    """Rename a finished database to the one that it replaces: whoever opens it sees the old one or the new one.
+
+    The holder of the old file's lock keeps it meanwhile; who waits for it opens the new file.
+    """
+    _sync(fresh)
+    fresh.replace(file)
+    if os.name == "posix":
+        _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or the names in a directory to the disk; after a power cut, the new name must not lead to an empty file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_free_space(file: Path, work: str = "migration", factor: float = FREE_SPACE_FACTOR) -> None:
+    """Refuse work on a database file where the disk would run full on the way.
 
     Args:
         file: The database file.
+        work: What it is, for the message.
+        factor: How many times the file's size it takes.
 
     Raises:
-        DatabaseError: There is less room than a migration takes; the message has both figures.
+        DatabaseError: There is less room than that; the message has both figures.
     """
     if not file.exists():
         return
-    needed = int(file.stat().st_size * FREE_SPACE_FACTOR)
+    needed = int(file.stat().st_size * factor)
     free = shutil.disk_usage(file.parent).free
     if free < needed:
         raise DatabaseError(
-            f"the migration of {file} needs about {needed / _MEGABYTE:,.0f} MB of free disk, and there are {free / _MEGABYTE:,.0f} MB."
+            f"the {work} of {file} needs about {needed / _MEGABYTE:,.0f} MB of free disk, and there are {free / _MEGABYTE:,.0f} MB."
             " Make room, or move the database and use --db."
         )
 
 
-def _replace(url: str | sa.URL, file: Path, copy: Callable[[Path], None], wait_seconds: float) -> None:
-    fresh = file.with_name(f"{file.name}.new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    if file.exists():
-        # Wait for whoever uses the file; what comes after the look is refused by the lock of the new file or sees a whole one.
-        engine = create_database_engine(url, wait_seconds=wait_seconds)
-        with engine.connect() as connection:
-            connection.exec_driver_sql("CHECKPOINT")
-        engine.dispose()
-    try:
-        before = os.umask(0o077)
-        try:
-            copy(fresh)
-        finally:
-            os.umask(before)
-        _revision_of(fresh)
-        fresh.replace(file)
-    except (OSError, duckdb.Error) as error:
-        raise DatabaseError(f"cannot write {fresh}: {str(error).partition(chr(10))[0]}. {file} is as it was.") from error
-    finally:
-        with suppress(FileNotFoundError):
-            fresh.unlink()
+def _check_whole(file: Path) -> str | None:
+    """Open a file to see that it is a database of this program, and that no part of it was cut off.
 
+    Returns:
+        The revision that it stands at.
 
-def _revision_of(file: Path) -> str | None:
-    engine = create_database_engine(f"duckdb:///{file}", read_only=True)
+    Raises:
+        DatabaseError: It is something else.
+    """
+    engine = create_database_engine(f"duckdb:///{quote(str(file))}", read_only=True)
     try:
         with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                raise DatabaseError(f"{file} is a DuckDB database, but not one of this program")
+            blocks, block_size = connection.exec_driver_sql("SELECT total_blocks, block_size FROM pragma_database_size()").one()
+            expected = _HEADER + blocks * block_size
+            if file.stat().st_size < expected:
+                raise DatabaseError(f"{file} is cut off: it has {file.stat().st_size:,} of {expected:,} bytes")
             return current_revision(connection)
     finally:
         engine.dispose()

@@ -10,7 +10,7 @@ from opencode_monitor.db.bulk import staged
 from opencode_monitor.ingest.forks import mark_copies
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.models import Session, SessionResourceMetrics
-from opencode_monitor.pricing.book import resolve_aliases
+from opencode_monitor.pricing.book import resolve_aliases, seed_price_book
 from opencode_monitor.pricing.cost import price_calls, priceable_sessions
 
 if TYPE_CHECKING:
@@ -50,6 +50,17 @@ def backfill(connection: sa.Connection, *, now: datetime) -> None:
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}
     settle_sessions(connection, open_sessions, now=now)
+
+
+def settle_database(connection: sa.Connection, *, now: datetime) -> None:
+    """Bring a database that reached head to what the program expects: the packaged prices, and everything priced and aggregated.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: What `updated_at` says.
+    """
+    seed_price_book(connection, now=now)
+    backfill(connection, now=now)
 
 
 def reprice(connection: sa.Connection, *, now: datetime) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from opencode_monitor.integrity.fingerprint import legacy_findings, missing_parts
+from opencode_monitor.integrity.fingerprint import audit_findings, legacy_findings, missing_parts
 from opencode_monitor.models import (
     PART_SUBTYPES,
     CostBasis,
@@ -17,6 +17,8 @@ from opencode_monitor.models import (
     SessionResourceMetrics,
     SessionStats,
     StepEvent,
+    TextMessage,
+    ThinkingBlock,
 )
 from opencode_monitor.pricing.tokens import MAX_TOKENS
 
@@ -95,8 +97,10 @@ def _orphan_rows(connection: sa.Connection) -> list[tuple[str, str]]:
         # Not NOT IN: PostgreSQL scans a list too long for its work_mem once for each row.
         statement = sa.select(key, subtype.part_id).where(~sa.exists().where(Part.part_id == subtype.part_id))
         found += _rows(connection, statement, f"row of {subtype.__tablename__} whose part {{}} is missing")
-    without_session = sa.select(Part.part_id, Part.session_id).where(~sa.exists().where(Session.session_id == Part.session_id))
-    return found + _rows(connection, without_session, "part of the missing session {}")
+    for model, row_id, name in ((Part, Part.part_id, "part"), (Message, Message.message_id, "message")):
+        without_session = sa.select(row_id, model.session_id).where(~sa.exists().where(Session.session_id == model.session_id))
+        found += _rows(connection, without_session, f"{name} of the missing session {{}}")
+    return found
 
 
 def _part_costs(connection: sa.Connection) -> list[tuple[str, str]]:
@@ -134,6 +138,9 @@ def _tokens(connection: sa.Connection) -> list[tuple[str, str]]:
             found += _rows(
                 connection, sa.select(key, column).where(sa.or_(column < 0, column > MAX_TOKENS)), f"{bucket} is {{}}: impossible"
             )
+    for counted, part_id in ((ThinkingBlock.thinking_tokens, ThinkingBlock.part_id), (TextMessage.token_count, TextMessage.part_id)):
+        statement = sa.select(part_id, counted).where(sa.or_(counted < 0, counted > MAX_TOKENS))
+        found += _rows(connection, statement, f"{counted.key} is {{}}: impossible")
     steps = sa.select(StepEvent.message_id, *(sa.func.sum(getattr(StepEvent, bucket)).label(bucket) for bucket in _BUCKETS))
     summed = steps.where(StepEvent.input_tokens.is_not(None)).group_by(StepEvent.message_id).subquery()
     for bucket in _BUCKETS:
@@ -165,9 +172,10 @@ def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
 
 
 CHECKS = (
-    Check("orphans", "Does every row have its part, and every part its session?", _orphan_rows),
+    Check("orphans", "Does every row have its part, and every part and message its session?", _orphan_rows),
     Check("missing-parts", "Is every part of the old table in the new one?", missing_parts),
     Check("fingerprints", "Is the old table what it was, and did its migration prove itself?", legacy_findings),
+    Check("audit", "Did every other table come through the migration as it was?", audit_findings),
     Check("part-costs", "Do parts sum to their message?", _part_costs),
     Check("session-costs", "Do messages sum to their session?", _session_costs),
     Check("tokens", "Are all token counts possible, and steps and messages agreed?", _tokens),

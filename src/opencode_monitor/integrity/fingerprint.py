@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
-from opencode_monitor.db.checksum import Checksum, checksum
+from opencode_monitor.db.checksum import Checksum, checksum, row_counts, table_checksum
 from opencode_monitor.models import Base, MigrationAudit, Part
 
 PARTS_LEGACY = "parts_legacy"
+MOVED_TABLE = "parts"
+"""The rows of the 29 columns, in `migration_audit`."""
+
+RECOVERED_SESSIONS = "title = '(recovered: parts without a session)' AND created_at IS NULL"
+"""The stand-ins that `denormalize_parts` adds for sessions that parts name and no table has; its downgrade takes them away."""
 
 
 def fingerprint(connection: sa.Connection, *, leave_out: frozenset[str] = frozenset()) -> dict[str, Checksum]:
@@ -34,13 +41,73 @@ def differences(before: dict[str, Checksum], after: dict[str, Checksum]) -> list
 
 
 def latest_move(connection: sa.Connection, revision: str = "denormalize_parts") -> dict[str, Checksum]:
-    """Return the proof of a revision's last upgrade by phase (before, after); empty where it moved nothing."""
+    """Return the moved rows' checksums of a revision's last upgrade by phase (before, after); empty where it moved nothing."""
+    return latest_proofs(connection, revision, "upgrade").get(MOVED_TABLE, {})
+
+
+def latest_proofs(connection: sa.Connection, revision: str, direction: str) -> dict[str, dict[str, Checksum]]:
+    """Return what a revision's last run in a direction recorded: for each table its checksum by phase (before, after)."""
     rows = connection.execute(
-        sa.select(MigrationAudit.phase, MigrationAudit.fingerprint)
-        .where(MigrationAudit.revision == revision, MigrationAudit.direction == "upgrade")
+        sa.select(MigrationAudit.phase, MigrationAudit.table_name, MigrationAudit.fingerprint, MigrationAudit.created_at)
+        .where(
+            MigrationAudit.revision == revision,
+            MigrationAudit.direction == direction,
+            MigrationAudit.phase.in_(("before", "after")),
+        )
         .order_by(MigrationAudit.created_at)
     ).all()
-    return {phase: Checksum.from_json(document) for phase, document in rows}
+    started = max((created_at for phase, _, _, created_at in rows if phase == "before"), default=None)
+    proofs: dict[str, dict[str, Checksum]] = {}
+    for phase, table, document, created_at in rows:
+        if started is not None and created_at >= started:
+            proofs.setdefault(table, {})[phase] = Checksum.from_json(document)
+    return proofs
+
+
+def audit_findings(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Return, as (subject, detail), the tables that did not come through a migration as they were.
+
+    What was recorded before and after is compared, and not what the tables hold by now: they are there to be written.
+    """
+    moves = connection.execute(sa.select(MigrationAudit.revision, MigrationAudit.direction).distinct()).all()
+    found = []
+    for revision, direction in sorted(tuple(move) for move in moves):
+        for table, phases in latest_proofs(connection, revision, direction).items():
+            # Empty before: whatever it holds, the move put there.
+            if "before" in phases:
+                after = phases.get("after", Checksum(0, {}))
+                found += [
+                    (f"{table}.{column}", f"changed in the {direction} of {revision}") for column in phases["before"].differences(after)
+                ]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What a table holds, at whatever revision.
+
+    Attributes:
+        rows: How many rows.
+        checksum: Of its rows but the stand-ins for lost sessions, or None where only the rows were counted.
+    """
+
+    rows: int
+    checksum: Checksum | None
+
+
+def take_states(connection: sa.Connection, *, count_only: frozenset[str] = frozenset()) -> dict[str, TableState]:
+    """Return what each table holds, except for what migrations themselves write about.
+
+    Args:
+        connection: A database at any revision.
+        count_only: Tables whose rows are counted and not read.
+    """
+    names = sorted(set(sa.inspect(connection).get_table_names()) - {"alembic_version", "migration_audit"})
+    states = {}
+    for table, rows in row_counts(connection, names).items():
+        stand_ins = RECOVERED_SESSIONS if table == "sessions" else None
+        states[table] = TableState(rows, None if table in count_only else table_checksum(connection, table, leave_out=stand_ins))
+    return states
 
 
 def legacy_checksum(connection: sa.Connection) -> Checksum | None:

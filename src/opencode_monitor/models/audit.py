@@ -12,15 +12,16 @@ from opencode_monitor.db.base import Base
 
 
 class MigrationAudit(Base):
-    """One checksum of the old table's rows, before or after a revision that moves them.
+    """One table's rows and checksums, before or after a revision that moves rows.
 
     Attributes:
-        audit_id: `<revision>:<direction>:<phase>:<time>`.
+        audit_id: `<revision>:<direction>:<phase>:<table>:<time>`.
         direction: upgrade or downgrade.
-        phase: before (the table that the data leaves) or after (the same rows, read back from where they went).
-        row_count: How many rows.
-        fingerprint: For each column how many values are not NULL, and their checksum.
-        seconds: How long computing it took, the move included where the phase is after.
+        phase: before or after; "made" and "dropped" for a table that only one of the two has, of which the rows are counted.
+        table_name: The table; `parts` before and after are the rows of the 29 columns, in the old table or read back from the new ones.
+        row_count: How many rows it held.
+        fingerprint: For each column how many values are not NULL, and their checksum; over the rows that the move has to leave as they are.
+        seconds: From the start of the revision to here.
         program_version: Which release moved the data.
     """
 
