@@ -182,9 +182,12 @@ _GROUPS = (
     ("cost_usd", "part_cost_usd"),
 )
 _STEP_TYPES = "('step', 'step_start', 'step_finish')"
-_MAKE_TOKENS_POSSIBLE = (
-    f"UPDATE parts SET tokens_output = abs(tokens_output), tokens_cache_read = least(tokens_cache_read, 7) WHERE part_type IN {_STEP_TYPES}"
-)
+_MAKE_TOKENS_POSSIBLE = """
+    UPDATE parts SET tokens_output = CASE WHEN part_type = 'thinking' THEN tokens_output ELSE abs(tokens_output) END,
+           tokens_cache_read = CASE WHEN part_type = 'thinking' THEN tokens_cache_read ELSE least(tokens_cache_read, 7) END,
+           thinking_tokens = CASE WHEN part_type = 'thinking' THEN abs(thinking_tokens) ELSE thinking_tokens END
+    WHERE part_type IN ('step', 'step_start', 'step_finish', 'thinking')
+"""
 
 
 def load_rows(connection: sa.Connection, rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
@@ -217,7 +220,7 @@ def load_many(connection: sa.Connection, parts: int, columns: Sequence[str] = CO
         connection: A database of the old schema without rows.
         parts: How many rows `parts` gets.
         columns: Those that `parts` has.
-        possible_tokens: Whether steps have only counts that can be; otherwise there are negative ones, and some near 2 to the power of 62.
+        possible_tokens: Whether steps and thinking have only counts that can be; otherwise some are negative, or 2 to the power of 62.
     """
     load_parents(connection)
     load_rows(connection, [*ROWS, *MORE_ROWS], columns)

@@ -90,20 +90,6 @@ def test_run_checks_damage_is_found_and_named(sound: Session, damage: str, expec
     assert found(sound) == expected
 
 
-def test_run_checks_session_without_metrics_is_found_as_soon_as_anything_was_priced(session: Session) -> None:
-    add_session(session, "ses_1")
-    session.flush()
-    before = found(session)
-    add_session(session, "ses_2")
-    backfill(session.connection(), now=NOON)
-    add_session(session, "ses_3")
-    session.flush()
-
-    after = found(session)
-
-    assert (before, after) == ({}, {"metrics": [("ses_3", "session without metrics")]})
-
-
 def test_legacy_findings_old_table_that_changed_is_named_by_column(empty_database_url: str) -> None:
     upgrade(empty_database_url, "migration_audit")
     engine = create_database_engine(empty_database_url)

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PARTS = 200_000
 OLD_COLUMNS = COLUMNS[:29]
-OLD_TABLES = ("projects", "models", "sessions", "messages", "session_stats")
+# But for session_stats, which the program computes anew when it has reached head, and stubs, which stay as long as it counts their parts.
+OLD_TABLES = {
+    "projects": "projects",
+    "models": "models",
+    "messages": "messages",
+    "sessions": "(SELECT * FROM sessions WHERE title <> '(recovered: parts without a session)')",
+}
 FIFTY_MEGABYTES = 50_000_001
 
 # What a program adds after the upgrade: a hundred messages in a new session, each with a start, a text, a tool call and a finish.
@@ -86,17 +92,17 @@ def others(engine: sa.Engine) -> dict[str, Checksum]:
         return {
             table: checksum(
                 connection,
-                table,
+                relation,
                 inspector.get_pk_constraint(table)["constrained_columns"],
                 [column["name"] for column in inspector.get_columns(table)],
             )
-            for table in OLD_TABLES
+            for table, relation in OLD_TABLES.items()
         }
 
 
 def new_tables(engine: sa.Engine) -> dict[str, Checksum]:
     with engine.connect() as connection:
-        found = fingerprint(connection)
+        found = fingerprint(connection, leave_out=frozenset({"updated_at"}))
     return {table: value for table, value in found.items() if table != "migration_audit"}
 
 
@@ -123,7 +129,7 @@ def test_alembic_on_200_000_odd_parts_goes_up_verifies_and_comes_down_unchanged(
     down = command("alembic", url, "downgrade", "baseline")
     after, others_after = old_parts(engine), others(engine)
     lost, added = missing(engine, "kept", "parts"), missing(engine, "parts", "kept")
-    upgrade(url)
+    up_again = command("alembic", url, "upgrade", "head")
     again = new_tables(engine)
     with engine.begin() as connection:
         for statement in NEW_WORK.split(";"):
@@ -134,7 +140,8 @@ def test_alembic_on_200_000_odd_parts_goes_up_verifies_and_comes_down_unchanged(
         written_since = [tuple(found) for found in connection.execute(sa.text(NEW_WORK_IN_OLD_TABLE))]
     engine.dispose()
 
-    assert (up.returncode, verified.returncode, down.returncode) == (0, 0, 0), up.stderr + verified.stdout + verified.stderr + down.stderr
+    runs = (up, verified, down, up_again)
+    assert [one.returncode for one in runs] == [0, 0, 0, 0], [one.stdout + one.stderr for one in runs]
     assert before.rows == first["parts"].rows == PARTS
     assert before.differences(after) == []
     assert others_after == others_before
@@ -157,9 +164,13 @@ def test_verify_after_the_upgrade_names_impossible_tokens_and_nothing_else(empty
     before = old_parts(engine)
     upgrade(url)
     with engine.connect() as connection:
-        impossible = connection.scalar(
-            sa.text("SELECT count(*) FROM kept WHERE tokens_output < 0 AND part_type IN ('step', 'step_start', 'step_finish')")
-        )
+        impossible = connection.execute(
+            sa.text(
+                "SELECT count(CASE WHEN tokens_output < 0 AND part_type LIKE 'step%' THEN 1 END),"
+                " count(CASE WHEN tokens_cache_read > 1000000000000 AND part_type LIKE 'step%' THEN 1 END),"
+                " count(CASE WHEN thinking_tokens < 0 AND part_type = 'thinking' THEN 1 END) FROM kept"
+            )
+        ).one()
 
     verified = run("--db", url, "db", "verify", "--json")
 
@@ -167,8 +178,12 @@ def test_verify_after_the_upgrade_names_impossible_tokens_and_nothing_else(empty
     after = old_parts(engine)
     engine.dispose()
     assert verified.exit_code == 3
-    assert {found["check"]: found["findings"] for found in verified.json["rows"] if found["findings"]} == {"tokens": 2 * (impossible or 0)}
-    assert all(line.endswith(": impossible") for line in verified.json["warnings"])
+    assert min(impossible) > 0
+    findings = {found["check"]: found["findings"] for found in verified.json["rows"] if found["findings"]}
+    assert findings.pop("tokens") == sum(impossible)
+    # Nothing settled these sessions: `alembic` and `db upgrade` do, Alembic called from Python does not.
+    assert set(findings) == {"metrics"}
+    assert all(line.endswith((": impossible", ": session without metrics")) for line in verified.json["warnings"])
     assert before.differences(after) == []
 
 

@@ -161,11 +161,6 @@ def _unpriced(connection: sa.Connection) -> list[tuple[str, str]]:
 
 
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
-    """All sessions are settled or none: Alembic alone, run over the old schema, prices nothing; the next `db upgrade` or import does."""
-    has_metrics = sa.exists().select_from(SessionResourceMetrics)
-    has_priced = sa.exists().where(Message.cost_basis.is_not(None))
-    if not connection.scalar(sa.select(sa.or_(has_metrics, has_priced))):
-        return []
     measured = sa.exists().where(SessionResourceMetrics.session_id == Session.session_id)
     statement = sa.select(Session.session_id, Session.title).where(~measured)
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
