@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock docs bench bench-queries bench-migrate bench-cost bench-carried clean
+.PHONY: help install run test lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ lock: ## Write requirements-dev.lock anew from pyproject.toml
 
 docs: install ## Draw the tables anew: docs/schema.svg, and the diagram in docs/schema.md
 	$(BIN)/python docs/erd.py
+
+golden: install ## Write the golden database of each revision that has none: tests/golden/<revision>.duckdb
+	$(BIN)/python tests/golden/make_golden.py
 
 bench: install ## Measure import and report beside their references
 	$(BIN)/python benchmarks/ingest.py

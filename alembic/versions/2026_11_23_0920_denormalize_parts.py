@@ -428,21 +428,28 @@ def _extra_json() -> str:
     }
     marks = " || ".join(f"CASE WHEN {condition} THEN ' {column}' ELSE '' END" for column, (condition, _) in WAS_NULL.items())
     foreign["was_null"] = f"nullif(trim({marks}), '')"
-    pairs = ", ".join(f"'{name}', {value}" for name, value in foreign.items())
     anything = " OR ".join(f"({value}) IS NOT NULL" for value in foreign.values())
-    document = (
-        f"json_object('legacy', json_merge_patch('{{}}', json_object({pairs})))"
-        if _is_duckdb()
-        else f"json_build_object('legacy', json_strip_nulls(json_build_object({pairs})))"
-    )
+    if _is_duckdb():
+        # Put together as text: to take the NULLs out of an object, json_merge_patch needs 2 GB for a value of 50 MB.
+        members = ", ".join(f"""'"{name}":' || CAST(to_json({value}) AS TEXT)""" for name, value in foreign.items())
+        document = f"""CAST('{{"legacy":{{' || concat_ws(',', {members}) || '}}}}' AS JSON)"""
+    else:
+        pairs = ", ".join(f"'{name}', {value}" for name, value in foreign.items())
+        document = f"json_build_object('legacy', json_strip_nulls(json_build_object({pairs})))"
     return f"CASE WHEN {anything} THEN {document} END"
 
 
 def _old_rows(names: Sequence[str]) -> str:
     """SQL for some columns of the old table's rows, read from the new tables; only those that hold one of the columns are joined."""
+    kept = [*OWNED_WHEN, "was_null"]
+    parts = "parts"
+    if _is_duckdb():
+        # All at once: each call by itself parses the document, and a value of 50 MB ran out of memory.
+        paths = ", ".join(f"'$.legacy.{column}'" for column in kept)
+        parts = f"(SELECT *, json_extract_string(extra, [{paths}]) AS legacy FROM parts)"
 
     def legacy(column: str) -> str:
-        return f"json_extract_string(p.extra, '$.legacy.{column}')" if _is_duckdb() else f"p.extra #>> '{{legacy,{column}}}'"
+        return f"p.legacy[{kept.index(column) + 1}]" if _is_duckdb() else f"p.extra #>> '{{legacy,{column}}}'"
 
     def value(column: str, sql_type: str, *homes: str) -> str:
         candidates = [*homes, legacy(column)]
@@ -501,7 +508,7 @@ def _old_rows(names: Sequence[str]) -> str:
 
     return f"""(
         SELECT {selected}
-        FROM parts p
+        FROM {parts} p
         {first("tool_calls", "tool_call_id", "t")}
         {first("file_operations", "file_op_id", "f")}
         {first("errors", "error_id", "e")}

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import uuid
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,25 @@ from alembic.config import Config
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from old_parts import (
+    COLUMNS,
+    COSTS,
+    EARLY,
+    EVERYTHING,
+    LATE,
+    MESSAGES,
+    ODD_JSON,
+    ROWS,
+    SESSIONS,
+    STEP,
+    THINKING,
+    TOOL,
+    TRICKY,
+    TYPES,
+    load_parents,
+    load_rows,
+    row,
+)
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import MigrationError, downgrade, upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
@@ -29,13 +47,6 @@ if TYPE_CHECKING:
 BEFORE, AFTER = "migration_audit", "denormalize_parts"
 STUB_TITLE = "(recovered: parts without a session)"
 
-COLUMNS = (
-    *("part_id", "session_id", "part_type", "content", "tool_name", "tool_args", "tool_result", "execution_time_ms", "file_path"),
-    *("file_operation", "git_branch", "git_commit", "git_diff", "error_data", "error_category", "thinking_tokens", "message_id"),
-    *("created_at", "ended_at", "call_id", "tool_status", "child_session_id", "error_message", "tokens_input", "tokens_output"),
-    *("tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost_usd", "part_cost_usd"),
-)
-PARTS = sa.table("parts", *(sa.column(name) for name in COLUMNS))
 CHILDREN = {
     "tool_calls": "tool_call_id",
     "file_operations": "file_op_id",
@@ -47,109 +58,6 @@ CHILDREN = {
     "attachments": "attachment_id",
     "compactions": "compaction_id",
 }
-TYPES = (
-    *("tool_call", "file_operation", "error", "thinking", "text", "step", "step_start", "step_finish", "patch", "file", "attachment"),
-    *("compaction", "wormhole", None),
-)
-
-EARLY = datetime(2026, 3, 1, 12, 0, 0, 123456)  # noqa: DTZ001 - as the database has it: UTC without a zone
-LATE = datetime(2026, 3, 1, 12, 0, 7)  # noqa: DTZ001 - the same
-TRICKY = "“quotes” ' \" \\ \\u0041 %s %% :name {x} $1\r\n\t🎉 é e\u0301 \u2028"
-ODD_JSON = '{ "cmd" :  "ls",\n\t"n": 1.0, "n": 1e2, "ü": "\\u00fc\\u0000" }'
-
-TOOL = {
-    "tool_name": "bash",
-    "tool_args": ODD_JSON,
-    "tool_result": "done",
-    "execution_time_ms": 12.5,
-    "call_id": "call_1",
-    "tool_status": "success",
-    "child_session_id": "ses_child",
-}
-FILE = {"file_path": "/a/ü.py", "file_operation": "edit", "git_branch": "main", "git_commit": "abc", "git_diff": "-1\n+2"}
-ERROR = {"error_data": '{"code":  1}', "error_category": "timeout", "error_message": "too slow"}
-THINKING = {"thinking_tokens": -5}
-STEP = {
-    "tokens_input": 10,
-    "tokens_output": -1,
-    "tokens_reasoning": 0,
-    "tokens_cache_read": 2**62,
-    "tokens_cache_write": 4,
-    "cost_usd": 0.1,
-}
-EVERYTHING = TOOL | FILE | ERROR | THINKING | STEP
-
-# What a double may be, and what the money column makes of it.
-COSTS: dict[str, tuple[float, str | None]] = {
-    "0.1": (0.1, "0.100000000000"),
-    "0.1 + 0.2": (0.1 + 0.2, "0.300000000000"),
-    "1e-17": (1e-17, "0.000000000000"),
-    "many digits": (123456.7890123456789, "123456.789012345670"),
-    "large": (123456789012345.67, "123456789012345.670000000000"),
-    "negative": (-2.5, "-2.500000000000"),
-    "zero": (0.0, "0.000000000000"),
-    "negative zero": (-0.0, "0.000000000000"),
-    "too large": (1e20, None),
-    "largest": (1.7976931348623157e308, None),
-    "infinity": (math.inf, None),
-    "negative infinity": (-math.inf, None),
-    "not a number": (math.nan, None),
-}
-
-
-def row(part_id: str, part_type: str | None, **values: Any) -> dict[str, Any]:
-    """Build a row of the old table, NULL where nothing is said."""
-    return dict.fromkeys(COLUMNS) | {"part_id": part_id, "part_type": part_type, "session_id": "ses_a"} | values
-
-
-ROWS = [
-    row("tool", "tool_call", message_id="msg_bot", created_at=EARLY, ended_at=LATE, part_cost_usd=Decimal("1e-12"), **TOOL),
-    row("tool file", "tool_call", tool_name="edit", **FILE),
-    row("tool error", "tool_call", tool_name="bash", tool_status="error", **ERROR),
-    row("tool timeout", "tool_call", tool_name="bash", tool_status="timeout"),
-    row("tool unnamed", "tool_call", **TOOL | {"tool_name": None}),
-    row("tool path", "tool_call", tool_name="glob", file_path="/a"),
-    row("tool null", "tool_call", tool_name="x", tool_args="null", error_data="null"),
-    row("tool strings", "tool_call", tool_name=TRICKY, tool_args='"text"', tool_result=TRICKY, file_path=TRICKY, file_operation=TRICKY),
-    row("tool nothing", "tool_call"),
-    row("empty", "tool_call", **dict.fromkeys(["tool_name", "tool_result", "file_path", "file_operation", "content", "message_id"], "")),
-    row("file op", "file_operation", **FILE),
-    row("file op only path", "file_operation", file_path="/b", git_diff=TRICKY),
-    row("error", "error", **ERROR),
-    row("error nothing", "error"),
-    row("thinking", "thinking", content="hmm 🎉", created_at=EARLY, ended_at=LATE, **THINKING),
-    row("thinking nothing", "thinking"),
-    row("text user", "text", content=TRICKY, message_id="msg_user", created_at=LATE),
-    row("text bot", "text", content="é🎉", message_id="msg_bot", created_at=EARLY),
-    row("text lost message", "text", content="?", message_id="msg_lost"),
-    row("text big", "text", content="é\n" * 500_000, session_id="ses_b"),
-    row("text empty", "text", content=""),
-    row("text null", "text"),
-    row("step", "step", **STEP),
-    row("step start", "step_start", tokens_input=0),
-    row("step finish", "step_finish", message_id="msg_bot", **STEP),
-    row("patch", "patch", git_commit="abc"),
-    row("file", "file", file_path="a.png", content="see"),
-    row("attachment", "attachment", file_path="b.png"),
-    row("compaction", "compaction"),
-    row("unknown", "wormhole", content=TRICKY, tool_result=TRICKY),
-    row("no type", None),
-    row("no session", "text", session_id=None, content="x"),
-    row("lost session", "text", session_id="ses_lost", content="y"),
-    row("empty session", "text", session_id="", content="z"),
-    row("named like the stub", "text", session_id="ses_missing", content="w", created_at=EARLY),
-    row("nothing", None, session_id=None),
-    *(row(f"cost {name}", "step_finish", session_id="ses_b", cost_usd=cost) for name, (cost, _) in COSTS.items()),
-    *(row(f"foreign cost {name}", "text", session_id="ses_b", cost_usd=cost) for name, (cost, _) in COSTS.items()),
-    *(row(f"all {part_type}", part_type, content="c", message_id="msg_bot", created_at=LATE, **EVERYTHING) for part_type in TYPES),
-    # Upper case before lower, as in Python; a time before a missing one.
-    *(
-        row(part_id, "snapshot", session_id="ses_order", created_at=at)
-        for part_id, at in [("b", LATE), ("B", LATE), ("a", None), ("_", LATE)]
-    ),
-]
-SESSIONS = ("ses_a", "ses_b", "ses_order")
-MESSAGES = (("msg_user", "user"), ("msg_bot", "assistant"))
 
 
 class Database:
@@ -174,25 +82,12 @@ class Database:
             return [tuple(found) for found in connection.execute(sa.text(sql), values)]
 
     def load(self, rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
-        """Insert rows into the old table, JSON as text, so that its spacing stays."""
-        expressions = {
-            name: sa.cast(sa.bindparam(name, type_=sa.Text()), sa.JSON()) if name in {"tool_args", "error_data"} else sa.bindparam(name)
-            for name in columns
-        }
-        nul = "" if self.engine.dialect.name == "postgresql" else "\0"  # which PostgreSQL's text cannot hold
-        parameters = [
-            {name: values[name].replace("\0", nul) if isinstance(values[name], str) else values[name] for name in columns}
-            for values in rows
-        ]
         with self.engine.begin() as connection:
-            connection.execute(sa.insert(PARTS).values(expressions), parameters)
+            load_rows(connection, rows, columns)
 
     def load_parents(self) -> None:
-        sessions = [{"id": session_id} for session_id in SESSIONS]
-        messages = [{"id": message_id, "role": role} for message_id, role in MESSAGES]
         with self.engine.begin() as connection:
-            connection.execute(sa.text("INSERT INTO sessions (session_id, title) VALUES (:id, 'kept')"), sessions)
-            connection.execute(sa.text("INSERT INTO messages (message_id, session_id, role) VALUES (:id, 'ses_a', :role)"), messages)
+            load_parents(connection)
 
     def tables(self) -> set[str]:
         with self.engine.connect() as connection:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opencode_monitor.sources import shapes
@@ -224,6 +224,7 @@ VALUES: st.SearchStrategy[object] = st.one_of(
 
 
 @given(st.dictionaries(FIELDS, VALUES))
+@example({"time": {"created": 5e-324}})
 def test_message_record_any_object_gives_typed_fields(data: dict[str, Any]) -> None:
     record, _ = read_message(data)
 

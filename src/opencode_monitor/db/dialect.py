@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import duckdb_engine
 import sqlalchemy as sa
 from sqlalchemy import types as sqltypes
@@ -125,6 +126,11 @@ class DuckDBDialect(duckdb_engine.Dialect):
         """Commit; this is when DuckDB makes its write-ahead log."""
         with owner_only():
             super().do_commit(dbapi_connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Roll back; where DuckDB gave the database up, as on a full disk, nothing is left to, and the first error is the one to tell."""
+        with contextlib.suppress(duckdb.FatalException):
+            super().do_rollback(dbapi_connection)
 
     def do_close(self, dbapi_connection: Any) -> None:
         """Close, which rewrites the log into the file, and tidy up."""

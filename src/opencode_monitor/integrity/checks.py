@@ -97,11 +97,11 @@ def _orphan_rows(connection: sa.Connection) -> list[tuple[str, str]]:
     found = []
     for subtype in PART_SUBTYPES:
         key = sa.inspect(subtype).primary_key[0]
-        statement = sa.select(key, subtype.part_id).where(subtype.part_id.not_in(sa.select(Part.part_id)))
+        # Not NOT IN: PostgreSQL scans a list too long for its work_mem once for each row.
+        statement = sa.select(key, subtype.part_id).where(~sa.exists().where(Part.part_id == subtype.part_id))
         found += _rows(connection, statement, f"row of {subtype.__tablename__} whose part {{}} is missing")
-    known = sa.select(Session.session_id)
     for model, row_id, name in ((Part, Part.part_id, "part"), (Message, Message.message_id, "message")):
-        without_session = sa.select(row_id, model.session_id).where(model.session_id.not_in(known))
+        without_session = sa.select(row_id, model.session_id).where(~sa.exists().where(Session.session_id == model.session_id))
         found += _rows(connection, without_session, f"{name} of the missing session {{}}")
     return found
 
@@ -189,7 +189,8 @@ def _price_rows(connection: sa.Connection) -> list[tuple[str, str]]:
 
 
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
-    statement = sa.select(Session.session_id, Session.title).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
+    measured = sa.exists().where(SessionResourceMetrics.session_id == Session.session_id)
+    statement = sa.select(Session.session_id, Session.title).where(~measured)
     return [(subject, "session without metrics") for subject, _ in connection.execute(statement).all()]
 
 

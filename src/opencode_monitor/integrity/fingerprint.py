@@ -137,5 +137,5 @@ def missing_parts(connection: sa.Connection) -> list[tuple[str, str]]:
     if not sa.inspect(connection).has_table(PARTS_LEGACY):
         return []
     legacy = sa.table(PARTS_LEGACY, sa.column("part_id"))
-    statement = sa.select(legacy.c.part_id).where(legacy.c.part_id.not_in(sa.select(Part.part_id)))
+    statement = sa.select(legacy.c.part_id).where(~sa.exists().where(Part.part_id == legacy.c.part_id))
     return [(part_id, f"in {PARTS_LEGACY}, and not in parts") for part_id in connection.execute(statement).scalars().all()]

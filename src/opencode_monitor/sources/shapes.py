@@ -217,7 +217,8 @@ def time_ms(value: object, name: str, notes: list[str]) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         notes.append(f"{name} is not a number")
         return None
-    if (isinstance(value, float) and not math.isfinite(value)) or value <= 0:
+    # Less than half a millisecond, even if it were in seconds, would round to none.
+    if (isinstance(value, float) and not math.isfinite(value)) or round(min(value, 1) * 1000) <= 0:
         notes.append(f"{name} is not a time")
         return None
     if value < _SECONDS_BELOW:

@@ -1,0 +1,174 @@
+"""Databases that each revision has left behind go up to head and down to the first, with the values that were written into them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from golden.golden_rows import NEW_IN_OLD, OLD
+from golden.make_golden import FOLDER, rows_at, write_golden
+from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.migrate import downgrade, upgrade
+from opencode_monitor.db.revision import HEAD_REVISION, REVISIONS, current_revision
+from opencode_monitor.integrity.checks import run_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+MOVE = "denormalize_parts"
+STUB_TITLE = "(recovered: parts without a session)"
+Content = dict[str, dict[tuple[str | None, ...], dict[str, str | None]]]
+
+
+def columns_of(file: Path) -> dict[str, list[str]]:
+    """Return the columns of every table but Alembic's own, those of the key first."""
+    engine = create_database_engine(f"duckdb:///{file}")
+    with engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        columns = {}
+        for table in sorted(set(inspector.get_table_names()) - {"alembic_version"}):
+            key = inspector.get_pk_constraint(table)["constrained_columns"]
+            columns[table] = [*key, *(column["name"] for column in inspector.get_columns(table) if column["name"] not in key)]
+    return columns
+
+
+def read(file: Path, columns: dict[str, list[str]]) -> Content:
+    """Read some columns of some tables as text, by what identifies a row."""
+    engine = create_database_engine(f"duckdb:///{file}")
+    content: Content = {}
+    with engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        for table, names in columns.items():
+            key = inspector.get_pk_constraint(table)["constrained_columns"]
+            texts = ", ".join(f'CAST("{name}" AS VARCHAR) AS "{name}"' for name in {**dict.fromkeys(key), **dict.fromkeys(names)})
+            rows = [dict(row) for row in connection.execute(sa.text(f"SELECT {texts} FROM {table}")).mappings()]
+            content[table] = {tuple(row[name] for name in key): row for row in rows}
+    return content
+
+
+def revision_of(file: Path) -> str | None:
+    engine = create_database_engine(f"duckdb:///{file}")
+    with engine.connect() as connection:
+        return current_revision(connection)
+
+
+def missing(file: Path, table: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the written rows that a table does not hold, value for value and type for type."""
+    engine = create_database_engine(f"duckdb:///{file}")
+    with engine.connect() as connection:
+        columns = sa.inspect(connection).get_columns(table)
+        # JSON as it was written, its spacing included.
+        values = ", ".join(f"CAST({c['name']} AS TEXT) AS {c['name']}" if isinstance(c["type"], sa.JSON) else c["name"] for c in columns)
+        found = [dict(row) for row in connection.execute(sa.text(f"SELECT {values} FROM {table}")).mappings()]
+    return [row for row in rows if not any(all(repr(held[name]) == repr(value) for name, value in row.items()) for held in found)]
+
+
+@pytest.fixture(scope="module")
+def written_again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let the script write all of its files anew."""
+    folder = tmp_path_factory.mktemp("golden")
+    write_golden(folder, REVISIONS)
+    return folder
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Copy the golden database of a revision."""
+    return Path(shutil.copy(FOLDER / f"{request.param}.duckdb", tmp_path / "golden.duckdb"))
+
+
+each_revision = pytest.mark.parametrize(("golden", "revision"), [(revision, revision) for revision in REVISIONS], indirect=["golden"])
+
+
+def test_golden_every_revision_has_its_file() -> None:
+    # A new revision's is written by `make golden`.
+    assert {path.stem for path in FOLDER.glob("*.duckdb")} == set(REVISIONS)
+
+
+@each_revision
+def test_golden_file_has_values_in_every_table_and_column(golden: Path, revision: str) -> None:
+    columns = columns_of(golden)
+
+    content = read(golden, columns)
+
+    empty = [
+        f"{table}.{name}" for table, names in columns.items() for name in names if all(row[name] is None for row in content[table].values())
+    ]
+    assert empty == []
+    assert revision_of(golden) == revision
+    assert golden.stat().st_size < 3_000_000
+
+
+@each_revision
+def test_golden_file_holds_what_the_script_writes(golden: Path, revision: str, written_again: Path) -> None:
+    again = written_again / f"{revision}.duckdb"
+
+    assert columns_of(golden) == columns_of(again)
+    assert read(golden, columns_of(golden)) == read(again, columns_of(again))
+
+
+@each_revision
+def test_golden_file_upgrades_to_head_with_the_same_values(golden: Path, revision: str) -> None:
+    is_old = REVISIONS.index(revision) < REVISIONS.index(MOVE)
+    written = rows_at(revision)
+    missing_before = {table: missing(golden, table, rows) for table, rows in written.items() if table != "parts" or is_old}
+    columns = columns_of(golden)
+    before = read(golden, columns)
+    if is_old:
+        columns["parts_legacy"] = columns.pop("parts")
+        before["parts_legacy"] = before.pop("parts")
+
+    upgrade(f"duckdb:///{golden}")
+
+    after = read(golden, columns)
+    for table, rows in before.items():
+        kept = {key: row for key, row in after[table].items() if key in rows}
+        added = [row for key, row in after[table].items() if key not in rows]
+        assert kept == rows, table
+        if is_old and table == "sessions":
+            assert {row["title"] for row in added} == {STUB_TITLE}
+        elif table != "migration_audit" or not is_old:
+            assert added == [], table
+    engine = create_database_engine(f"duckdb:///{golden}")
+    with engine.connect() as connection:
+        findings = {result.check: result.findings for result in run_checks(connection)}
+    assert not any(missing_before.values())
+    assert revision_of(golden) == HEAD_REVISION
+    assert findings["orphans"] == findings["missing-parts"] == findings["fingerprints"] == []
+
+
+@each_revision
+def test_golden_file_downgrades_to_the_first_revision_and_to_nothing(golden: Path, revision: str) -> None:
+    written = rows_at(revision)
+    baseline = columns_of(FOLDER / "baseline.duckdb")
+    expected = {table: [{name: row[name] for name in row if name in names} for row in written[table]] for table, names in baseline.items()}
+    if REVISIONS.index(revision) >= REVISIONS.index(MOVE):
+        expected["parts"] = [row for row in expected["parts"] if not str(row["part_id"]).startswith("prt_new_")] + NEW_IN_OLD
+
+    downgrade(f"duckdb:///{golden}", "baseline")
+    found = read(golden, baseline)
+    missing_then = {table: missing(golden, table, rows) for table, rows in expected.items()}
+    downgrade(f"duckdb:///{golden}", "base")
+
+    assert missing_then == {table: [] for table in baseline}
+    assert {key for key, row in found["sessions"].items() if row["title"] == STUB_TITLE} == set()
+    assert len(found["parts"]) == len(expected["parts"])
+    assert columns_of(golden) == {}
+
+
+def test_golden_baseline_file_goes_up_and_down_unchanged(tmp_path: Path) -> None:
+    file = Path(shutil.copy(FOLDER / "baseline.duckdb", tmp_path / "golden.duckdb"))
+    columns = columns_of(file)
+    before = read(file, columns)
+
+    upgrade(f"duckdb:///{file}")
+    downgrade(f"duckdb:///{file}", "baseline")
+
+    assert set(before) == set(OLD)
+    assert columns_of(file) == columns
+    assert read(file, columns) == before
