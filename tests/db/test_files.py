@@ -12,9 +12,8 @@ import pytest
 
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.files import back_up, backup_name, database_file, require_free_space, restore
+from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError
-
-HEAD = "import_state"
 
 
 def add_project(url: str, project_id: str) -> None:
@@ -32,7 +31,7 @@ def projects(url: str) -> list[str]:
 def test_back_up_copy_holds_the_rows_and_is_private(migrated_duckdb_url: str, tmp_path: Path) -> None:
     add_project(migrated_duckdb_url, "prj_1")
     target = tmp_path / "copy.bak"
-    assert back_up(migrated_duckdb_url, target) == HEAD
+    assert back_up(migrated_duckdb_url, target) == HEAD_REVISION
     assert projects(f"duckdb:///{target}") == ["prj_1"]
     assert target.stat().st_mode & 0o777 == 0o600
 
@@ -67,7 +66,7 @@ def test_restore_puts_the_backup_back(migrated_duckdb_url: str, tmp_path: Path) 
     add_project(migrated_duckdb_url, "prj_1")
     back_up(migrated_duckdb_url, tmp_path / "copy.bak")
     add_project(migrated_duckdb_url, "prj_2")
-    assert restore(migrated_duckdb_url, tmp_path / "copy.bak") == HEAD
+    assert restore(migrated_duckdb_url, tmp_path / "copy.bak") == HEAD_REVISION
     assert projects(migrated_duckdb_url) == ["prj_1"]
     assert database_file(migrated_duckdb_url).stat().st_mode & 0o777 == 0o600
 
@@ -94,7 +93,7 @@ def test_require_free_space_absent_file_needs_none(tmp_path: Path) -> None:
 
 def test_backup_name_has_revision_and_time() -> None:
     at = datetime(2026, 5, 4, 12, 30, 1, tzinfo=UTC)
-    assert backup_name(Path("/data/monitor.duckdb"), HEAD, at) == Path("/data/monitor.duckdb.import_state.20260504T123001Z.bak")
+    assert backup_name(Path("/data/monitor.duckdb"), "import_state", at) == Path("/data/monitor.duckdb.import_state.20260504T123001Z.bak")
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://host/name", "duckdb:///:memory:"])
