@@ -66,7 +66,91 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table_name, paid, _ in PAID:
-        drop_columns(table_name, paid)
+    drop_columns("step_events", "paid_cost_usd", kept=_step_events(), indexes={"ix_step_events__session_id": ["session_id"]})
+    drop_columns("messages", "paid_cost_usd", kept=_messages(), indexes={"ix_messages__session_id": ["session_id"]})
+    drop_columns(
+        "session_resource_metrics",
+        "total_paid_usd",
+        kept=_session_resource_metrics(),
+        indexes={
+            "idx_session_metrics_cost": ["total_cost_usd"],
+            "idx_session_metrics_tokens": ["total_input_tokens", "total_output_tokens"],
+        },
+    )
     op.drop_table("provider_billing")
     op.drop_table("price_adjustments")
+
+
+def _step_events() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("step_id", sa.Text(), nullable=False),
+        sa.Column("part_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP()),
+        sa.Column("message_id", sa.Text()),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text()),
+        sa.Column("snapshot", sa.Text()),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("cache_read_tokens", sa.BigInteger()),
+        sa.Column("cache_write_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+        sa.Column("reasoning_tokens", sa.BigInteger()),
+        sa.Column("reported_cost_usd", USD),
+        sa.Column("step_cost_usd", USD),
+        sa.Column("price_id", sa.Text()),
+        sa.PrimaryKeyConstraint("step_id", name="pk_step_events"),
+        sa.ForeignKeyConstraint(["part_id"], ["parts.part_id"], name="fk_step_events__part_id__parts"),
+    ]
+
+
+def _messages() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("parent_message_id", sa.Text()),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text()),
+        sa.Column("model_id", sa.Text()),
+        sa.Column("created_at", sa.TIMESTAMP()),
+        sa.Column("completed_at", sa.TIMESTAMP()),
+        sa.Column("finish", sa.Text()),
+        sa.Column("error_name", sa.Text()),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("cache_read_tokens", sa.BigInteger()),
+        sa.Column("cache_write_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+        sa.Column("reasoning_tokens", sa.BigInteger()),
+        sa.Column("message_cost_usd", USD),
+        sa.Column("call_count", sa.Integer()),
+        sa.Column("reported_cost_usd", USD),
+        sa.Column("cost_basis", sa.Text()),
+        sa.Column("copied_from", sa.Text()),
+        sa.PrimaryKeyConstraint("message_id", name="pk_messages"),
+        sa.ForeignKeyConstraint(["session_id"], ["sessions.session_id"], name="fk_messages__session_id__sessions"),
+    ]
+
+
+def _session_resource_metrics() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("total_input_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("total_output_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("total_cost_usd", USD),
+        sa.Column("tool_call_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("message_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("avg_response_time_ms", sa.Double()),
+        sa.Column("total_execution_time_ms", sa.Double()),
+        sa.Column("created_at", sa.TIMESTAMP(), server_default=sa.func.now()),
+        sa.Column("updated_at", sa.TIMESTAMP(), server_default=sa.func.now()),
+        sa.Column("total_cache_read_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("total_cache_write_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("total_reasoning_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("reported_cost_usd", USD),
+        sa.Column("call_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("unpriced_calls", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("copied_calls", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("unrecorded_calls", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("session_id", name="pk_session_resource_metrics"),
+        sa.ForeignKeyConstraint(["session_id"], ["sessions.session_id"], name="fk_session_resource_metrics__session_id__sessions"),
+    ]

@@ -53,6 +53,34 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    drop_columns("messages", "summary_title", "added_chars")
+    drop_columns("messages", "summary_title", "added_chars", kept=_messages(), indexes={"ix_messages__session_id": ["session_id"]})
     op.drop_index("ix_unrecorded_calls__session_id", table_name="unrecorded_calls")
     op.drop_table("unrecorded_calls")
+
+
+def _messages() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("parent_message_id", sa.Text()),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text()),
+        sa.Column("model_id", sa.Text()),
+        sa.Column("created_at", sa.TIMESTAMP()),
+        sa.Column("completed_at", sa.TIMESTAMP()),
+        sa.Column("finish", sa.Text()),
+        sa.Column("error_name", sa.Text()),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("cache_read_tokens", sa.BigInteger()),
+        sa.Column("cache_write_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+        sa.Column("reasoning_tokens", sa.BigInteger()),
+        sa.Column("message_cost_usd", USD),
+        sa.Column("call_count", sa.Integer()),
+        sa.Column("reported_cost_usd", USD),
+        sa.Column("cost_basis", sa.Text()),
+        sa.Column("copied_from", sa.Text()),
+        sa.Column("paid_cost_usd", USD),
+        sa.PrimaryKeyConstraint("message_id", name="pk_messages"),
+        sa.ForeignKeyConstraint(["session_id"], ["sessions.session_id"], name="fk_messages__session_id__sessions"),
+    ]

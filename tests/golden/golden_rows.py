@@ -172,6 +172,11 @@ SINCE: dict[str, Rows] = {
             {"issue_id": "iss_1", "source_id": "src_1", "session_id": "ses_1", "record": "part/x.json", "reason": TRICKY, "seen_at": LATE},
         ],
     },
+    "unrecorded_calls": {
+        "messages": [
+            {"message_id": "msg_titled", "session_id": "ses_1", "role": "user", "summary_title": TRICKY, "added_chars": 2**40},
+        ],
+    },
 }
 
 _IN_OLD: dict[str, dict[str, Any]] = {

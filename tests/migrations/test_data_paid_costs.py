@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import downgrade, upgrade
 
-BEFORE = "import_state"
+BEFORE = "price_history"
 ROWS = (
     "INSERT INTO sessions (session_id) VALUES ('ses_1')",
     (

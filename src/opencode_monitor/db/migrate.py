@@ -147,29 +147,30 @@ def _phase_report() -> PhaseReport | None:
     return None if config is None else config.attributes.get("phase_report")
 
 
-def drop_columns(table_name: str, *names: str) -> None:
-    """Drop columns of a table that no other table refers to, from a running revision.
+def drop_columns(
+    table_name: str, *names: str, kept: Sequence[sa.schema.SchemaItem], indexes: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Drop columns of a table that no other table refers to, from a running or a printed revision.
 
     DuckDB drops no column of a table with an index, and not in the transaction that drops the index either: there the table is made anew.
 
     Args:
         table_name: The table.
         names: The columns.
+        kept: What is left: the other columns, in their order, and the constraints.
+        indexes: The columns of each index by its name.
     """
-    context = op.get_context()
-    if context.connection is None or context.as_sql or context.dialect.name != "duckdb":
+    if op.get_context().dialect.name != "duckdb":
         for name in names:
             op.drop_column(table_name, name)
         return
-    quote = context.dialect.identifier_preparer.quote
-    kept = [column["name"] for column in sa.inspect(context.connection).get_columns(table_name) if column["name"] not in names]
-    table = sa.Table(table_name, sa.MetaData(), autoload_with=context.connection, include_columns=kept)
-    columns = ", ".join(quote(name) for name in kept)
-    staged = quote(f"{table_name}_kept")
-    op.execute(f"CREATE TABLE {staged} AS SELECT {columns} FROM {quote(table_name)}")  # noqa: S608 - names of the schema
+    columns = ", ".join(item.name for item in kept if isinstance(item, sa.Column))
+    op.execute(f"CREATE TABLE {table_name}_kept AS SELECT {columns} FROM {table_name}")  # noqa: S608 - the revision's own names
     op.drop_table(table_name)
-    table.create(context.connection)
-    op.execute(f"INSERT INTO {quote(table_name)} ({columns}) SELECT {columns} FROM {staged}")  # noqa: S608 - as above
+    op.create_table(table_name, *kept)
+    for index, indexed in (indexes or {}).items():
+        op.create_index(index, table_name, list(indexed))
+    op.execute(f"INSERT INTO {table_name} ({columns}) SELECT {columns} FROM {table_name}_kept")  # noqa: S608 - as above
     op.drop_table(f"{table_name}_kept")
 
 
