@@ -19,8 +19,8 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.repositories import CostRepository, Usage
 from opencode_monitor.sources import discover
+from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.discover import find_sources
-from opencode_monitor.sources.sqlite_v1 import SqliteSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,7 +193,7 @@ class TestDatabases:
         spoil: Callable[[Path], Callable[[], None] | None],
         reason: str,
     ) -> None:
-        monkeypatch.setattr(discover, "SqliteSource", partial(SqliteSource, busy_timeout_s=0.1))
+        monkeypatch.setattr(discover, "DatabaseSource", partial(DatabaseSource, busy_timeout_s=0.1))
         path = stores.write_sqlite(two_calls(), tmp_path)
         release = spoil(path)
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.engine import mask_url
 from opencode_monitor.errors import SchemaError
 
-REVISIONS = ("baseline", "resource_metrics", "migration_audit", "denormalize_parts", "call_accounting", "import_state")
+REVISIONS = ("baseline", "resource_metrics", "migration_audit", "denormalize_parts", "call_accounting", "import_state", "source_marks")
 """The linear history, oldest first; a test holds it against the revision files."""
 
 HEAD_REVISION = REVISIONS[-1]
