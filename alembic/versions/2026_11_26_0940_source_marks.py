@@ -1,8 +1,8 @@
 """What is gone at its source, and how good a source was.
 
 Adds to `source_sessions` the rank and the last change of what was read, so that a worse or older copy of a session never replaces a better
-one, whichever is imported first, and when the session was found gone; and to `messages` when a message was found deleted. Existing rows get
-NULL: the next import of their source fills them.
+one, whichever is imported first, and when the session was found gone; existing rows get NULL, and the next import of their source fills
+them. Adds `gone_messages`, the messages that were found deleted.
 
 The downgrade drops these values: the rows of what is gone stay, without the mark.
 
@@ -16,21 +16,31 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from opencode_monitor.db.migrate import drop_columns
-
 revision = "source_marks"
 down_revision = "import_state"
 branch_labels = None
 depends_on = None
 
+COLUMNS = (
+    ("source_rank", sa.Integer()),
+    ("changed_at", sa.TIMESTAMP()),
+    ("gone_at", sa.TIMESTAMP()),
+)
+
 
 def upgrade() -> None:
-    op.add_column("source_sessions", sa.Column("source_rank", sa.Integer()))
-    op.add_column("source_sessions", sa.Column("changed_at", sa.TIMESTAMP()))
-    op.add_column("source_sessions", sa.Column("gone_at", sa.TIMESTAMP()))
-    op.add_column("messages", sa.Column("gone_at", sa.TIMESTAMP()))
+    for name, column_type in COLUMNS:
+        op.add_column("source_sessions", sa.Column(name, column_type))
+    op.create_table(
+        "gone_messages",
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("gone_at", sa.TIMESTAMP(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", name="pk_gone_messages"),
+    )
 
 
 def downgrade() -> None:
-    drop_columns("messages", "gone_at")
-    drop_columns("source_sessions", "gone_at", "changed_at", "source_rank")
+    op.drop_table("gone_messages")
+    for name, _ in reversed(COLUMNS):
+        op.drop_column("source_sessions", name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencode_monitor.ingest.mapping import SessionRows, map_session
+from opencode_monitor.ingest.mapping import UNRECORDED_STEPS, SessionRows, map_session
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.sources.decode import decode_object
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SessionRecord, SourceIssue
@@ -357,14 +357,35 @@ class TestPlaces:
             SourceIssue("part:prt_1", "id comes twice in its session; the second is not loaded"),
         ]
 
-    def test_map_session_orphan_parts_are_kept_and_not_summed(self) -> None:
+    def test_map_session_orphan_step_counts_as_a_call_of_no_known_model(self) -> None:
         out = map_records(message(), part("step-finish", "prt_9", message_id="msg_gone", tokens=TOKENS, cost=1))
 
         orphan = next(row for row in rows(out, "parts") if row["part_id"] == "prt_9")
+        call = next(row for row in rows(out, "messages") if row["message_id"] == "msg_gone")
         assert (orphan["message_id"], orphan["created_at"]) == ("msg_gone", CREATED)
+        assert (call["role"], call["model_id"], call["call_count"], call["reported_cost_usd"]) == ("assistant", None, 1, Decimal(1))
+        assert (call["created_at"], call["completed_at"], buckets(call)) == (CREATED, None, (10, 200, 5, 30, 20))
+        assert (out.stand_ins, out.derived_messages, out.records) == ({"msg_gone"}, {"msg_gone"}, 3)
+
+    def test_map_session_orphan_without_a_step_has_no_message(self) -> None:
+        out = map_records(message(), part("text", "prt_9", message_id="msg_gone", text="left over"))
+
         assert [row["message_id"] for row in rows(out, "messages")] == ["msg_1"]
+        assert out.stand_ins == set()
+
+    def test_map_session_several_steps_and_one_usage_tells_how_many_are_missing(self) -> None:
+        out = map_records(message(), *(part("step-start", f"prt_{number}") for number in range(4)), of=session("0.1.174"))
+
         assert rows(out, "messages")[0]["call_count"] == 1
-        assert buckets(next(row for row in rows(out, "step_events") if row["step_id"] == "prt_9")) == (10, 200, 5, 30, 20)
+        assert out.issues == [SourceIssue("message:msg_1", f"3 {UNRECORDED_STEPS}", loaded=True)]
+
+    def test_map_session_steps_with_usage_are_all_recorded(self) -> None:
+        steps = [part(kind, f"prt_{number}_{kind}", tokens=TOKENS) for number in range(3) for kind in ("step-finish", "step-start")]
+
+        out = map_records(message(), *steps, of=session("0.2.26"))
+
+        assert rows(out, "messages")[0]["call_count"] == 3
+        assert out.issues == []
 
     def test_map_session_sequence_follows_time_then_id(self) -> None:
         later = CREATED_MS + 10_000

@@ -77,7 +77,8 @@ class SessionRows:
 
     Attributes:
         records: How many records (session, messages and parts) the rows were made of.
-        derived: Ids of the messages and parts that no record of their own stands for.
+        derived: Ids of the parts that no record of their own stands for.
+        derived_messages: The same of messages.
         inline: Ids of the messages whose parts lie inside them: whatever other parts were stored of them are the same in another form.
         stand_ins: Ids of the deleted messages that have a row for the sake of their steps: what is stored of one already is better.
     """
@@ -87,6 +88,7 @@ class SessionRows:
     rows: dict[str, list[Sequence[Any]]] = field(default_factory=lambda: {table: [] for table in ROW_TYPES})
     issues: list[SourceIssue] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
+    derived_messages: set[str] = field(default_factory=set)
     inline: frozenset[str] = frozenset()
     stand_ins: set[str] = field(default_factory=set)
 
@@ -123,7 +125,7 @@ def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> Se
     hidden = hidden_message(bundle, stored, out.issues)
     if hidden is not None:
         messages.append(hidden)
-        out.derived.add(hidden.message_id)
+        out.derived_messages.add(hidden.message_id)
     parts_by_message: dict[str, list[PartRecord]] = defaultdict(list)
     for part in _unique(bundle.parts, lambda part: part.part_id, "part", out.issues):
         parts_by_message[part.message_id].append(part)
@@ -159,7 +161,7 @@ def _add_orphans(out: SessionRows, bundle: SessionBundle, message_id: str, parts
         made_ms = message_id_time_ms(message_id, near_ms) if near_ms is not None else None
         call = msgspec.structs.replace(stand_in, role="assistant", created_ms=made_ms or near_ms, completed_ms=None)
         out.rows["messages"].append(_message_row(call, own, out.issues))
-        out.derived.add(message_id)
+        out.derived_messages.add(message_id)
         out.stand_ins.add(message_id)
     return own
 

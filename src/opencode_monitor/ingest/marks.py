@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from opencode_monitor.db.bulk import staged
-from opencode_monitor.db.types import UtcDateTime
-from opencode_monitor.models import IngestedSession, Message
+from opencode_monitor.db.bulk import staged, upsert
+from opencode_monitor.models import Base, GoneMessage, IngestedSession, Message
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -69,16 +68,15 @@ def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows]
         staged(connection, "whole_sessions", columns, [(session.session_id,) for session in whole]) as sessions,
         staged(connection, "present_messages", (sa.Column("message_id", sa.Text()),), [(message_id,) for message_id in here]) as present,
     ):
-        is_present = Message.message_id.in_(sa.select(present.c.message_id))
+        present_ids = sa.select(present.c.message_id)
         found = connection.execute(
             sa.select(Message.message_id, Message.session_id).where(
-                Message.session_id.in_(sa.select(sessions.c.session_id)), Message.gone_at.is_(None), ~is_present
+                Message.session_id.in_(sa.select(sessions.c.session_id)),
+                Message.message_id.not_in(present_ids),
+                Message.message_id.not_in(sa.select(GoneMessage.message_id)),
             )
         ).all()
-        connection.execute(sa.update(Message).values(gone_at=None).where(Message.gone_at.is_not(None), is_present))
+        connection.execute(sa.delete(GoneMessage).where(GoneMessage.message_id.in_(present_ids)))
     unread = {session.session_id: "\n".join(issue.record for issue in session.issues if not issue.loaded) for session in whole}
-    gone = [row.message_id for row in found if row.message_id not in unread[row.session_id]]
-    if gone:
-        connection.execute(
-            sa.update(Message).values(gone_at=sa.cast(sa.literal(now, UtcDateTime()), UtcDateTime())).where(Message.message_id.in_(gone))
-        )
+    gone = [(message_id, session_id, now) for message_id, session_id in found if message_id not in unread[session_id]]
+    upsert(connection, Base.metadata.tables["gone_messages"], ("message_id", "session_id", "gone_at"), gone)

@@ -259,7 +259,7 @@ def _read_ahead(batches: Iterator[list[SessionRows]]) -> Iterator[list[SessionRo
 def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
     source_id = one.location.source_id
     is_new = _refuse_taken_ids(connection, batch)
-    derived = {record_id for session in batch for record_id in session.derived}
+    derived = {record_id for session in batch for record_id in session.derived | session.derived_messages}
     _drop_known_stand_ins(connection, batch)
     here = {row[0] for session in batch for row in session.rows["messages"] if row[0] not in session.stand_ins}
     for table, row_type in ROW_TYPES.items():

@@ -2,7 +2,7 @@
 
 from opencode_monitor.db.base import Base
 from opencode_monitor.models.audit import MigrationAudit
-from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
+from opencode_monitor.models.ingest import GoneMessage, ImportIssue, IngestedSession, KnownSource
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
 from opencode_monitor.models.parts import (
     PART_SUBTYPES,
@@ -29,6 +29,7 @@ __all__ = [
     "CostBasis",
     "ErrorEvent",
     "FileOperation",
+    "GoneMessage",
     "ImportIssue",
     "IngestedSession",
     "KnownSource",

@@ -47,6 +47,19 @@ class IngestedSession(Base):
     gone_at: Mapped[datetime | None]
 
 
+class GoneMessage(Base):
+    """One message that an import found deleted at its source: it was billed, and its rows stay.
+
+    A table of its own, as marks come and go, and DuckDB cannot take a column of an indexed table back.
+    """
+
+    __tablename__ = "gone_messages"
+
+    message_id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str]
+    gone_at: Mapped[datetime]
+
+
 class ImportIssue(Base):
     """One record that could not be read as it stands; the list shows what is wrong now, not what once was."""
 

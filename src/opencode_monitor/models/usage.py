@@ -81,7 +81,6 @@ class Message(Base):
         message_cost_usd: Ours: the sum of the steps at list price; NULL where a step has no price.
         cost_basis: See `CostBasis`.
         copied_from: The message that a fork copied; a copy was billed once, with its original.
-        gone_at: When an import first found it deleted at the source; it was billed, and stays.
     """
 
     __tablename__ = "messages"
@@ -106,6 +105,5 @@ class Message(Base):
     reported_cost_usd: Mapped[Decimal | None]
     cost_basis: Mapped[str | None]
     copied_from: Mapped[str | None]
-    gone_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_messages__session_id", "session_id"),)

@@ -98,7 +98,6 @@ def _content(data: dict[str, Any], message_type: str, notes: list[str]) -> list[
         case "skill":
             parts = [{**rest, "type": "skill"}]
         case _:
-            notes.append(f"unknown message type {message_type[:40]!r}; kept as a part under its own name")
             parts = [{**rest, "type": message_type}]
     return parts
 
