@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 import generations
 import stores
 from opencode_monitor.db.bulk import BulkCounts
+from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.checks import run_checks
 from opencode_monitor.repositories import CostRepository
@@ -23,11 +25,19 @@ from opencode_monitor.repositories.costs import Usage
 from opencode_monitor.sources.discover import find_all_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
+
+
+@pytest.fixture
+def duckdb(migrated_duckdb_url: str) -> Iterator[sa.Engine]:
+    """Open an empty database at head, where one engine is enough."""
+    engine = create_database_engine(migrated_duckdb_url)
+    yield engine
+    engine.dispose()
 
 
 def load(engine: sa.Engine, *paths: Path, now: datetime = NOW, full: bool = False) -> ImportSummary:
@@ -143,14 +153,18 @@ WRITERS: dict[str, Callable[[stores.Store, Path], Path]] = {
 # What every generation tells of a session, whatever ids its parts have.
 VIEWS = {
     "sessions": "SELECT session_id, title, directory, opencode_version, model_id, created_at, updated_at FROM sessions",
-    "messages": "SELECT message_id, role, CASE WHEN role = 'assistant' THEN model_id END, created_at, completed_at, input_tokens, cache_read_tokens, cache_write_tokens,"
-    " output_tokens, reasoning_tokens, call_count, message_cost_usd, reported_cost_usd, cost_basis FROM messages ORDER BY 1",
-    "parts": "SELECT message_id, part_type, count(*), sum(written_chars) FROM parts WHERE part_type <> 'step_start' GROUP BY 1, 2 ORDER BY 1, 2",
+    "messages": "SELECT message_id, role, CASE WHEN role = 'assistant' THEN model_id END, created_at, completed_at, input_tokens,"
+    " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, call_count, message_cost_usd, reported_cost_usd, cost_basis"
+    " FROM messages ORDER BY 1",
+    "parts": "SELECT message_id, part_type, count(*), sum(written_chars) FROM parts WHERE part_type <> 'step_start'"
+    " GROUP BY 1, 2 ORDER BY 1, 2",
     "part_costs": "SELECT message_id, sum(part_cost_usd) FROM parts GROUP BY 1 ORDER BY 1",
-    "tool_calls": "SELECT tool_name, CAST(tool_args AS TEXT), tool_result, execution_time_ms, status, call_id FROM tool_calls ORDER BY call_id",
+    "tool_calls": "SELECT tool_name, CAST(tool_args AS TEXT), tool_result, execution_time_ms, status, call_id FROM tool_calls"
+    " ORDER BY call_id",
     "file_operations": "SELECT file_path, operation FROM file_operations ORDER BY 1",
     "text_messages": "SELECT p.message_id, t.role, t.content FROM text_messages t JOIN parts p ON p.part_id = t.part_id ORDER BY 1",
-    "step_events": "SELECT message_id, input_tokens, output_tokens, step_cost_usd, price_id FROM step_events WHERE event = 'finish' ORDER BY 1",
+    "step_events": "SELECT message_id, input_tokens, output_tokens, step_cost_usd, price_id FROM step_events WHERE event = 'finish'"
+    " ORDER BY 1",
     "gone": "SELECT message_id FROM gone_messages",
     "models": "SELECT model_id FROM models ORDER BY 1",
     "errors": "SELECT error_id FROM errors",
@@ -165,20 +179,30 @@ def views(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
     return {name: read(engine, query) for name, query in VIEWS.items()}
 
 
+@pytest.fixture(scope="module")
+def reference(duckdb_at_head: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Any, ...]]]:
+    """What the known session's tables hold after an import of the database of 1.x."""
+    directory = tmp_path_factory.mktemp("reference")
+    shutil.copy(duckdb_at_head, directory / "reference.duckdb")
+    engine = create_database_engine(f"duckdb:///{directory / 'reference.duckdb'}")
+    load(engine, stores.write_sqlite(generations.known_session(), directory))
+    found = views(engine)
+    engine.dispose()
+    return found
+
+
 class TestMatrix:
     @pytest.mark.parametrize("form", WRITERS)
     def test_import_one_session_is_the_same_from_every_generation(
-        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, form: str
+        self, engine: sa.Engine, reference: dict[str, list[tuple[Any, ...]]], tmp_path: Path, form: str
     ) -> None:
         store = generations.known_session()
         path = WRITERS[form](store, tmp_path / form / "opencode")
-        stores.write_sqlite(store, tmp_path / "reference")
-        load(other_engine, tmp_path / "reference")
 
         summary = load(engine, path)
         again = load(engine, path, now=LATER, full=True)
 
-        assert views(engine) == views(other_engine)
+        assert views(engine) == reference
         assert (total(engine).calls, total(engine).cost_usd) == (store.total[0], store.total[6])
         assert again.counts == BulkCounts(unchanged=summary.counts.new)
         assert findings(engine) == []
@@ -199,43 +223,44 @@ class TestMatrix:
         assert {row[0].partition(":")[2] != "" for row in read(engine, "SELECT part_id FROM parts")} == {True}
         assert findings(engine) == []
 
-    def test_import_all_generations_together_read_the_best(self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_all_generations_together_read_the_best(
+        self, engine: sa.Engine, reference: dict[str, list[tuple[Any, ...]]], tmp_path: Path
+    ) -> None:
         store = generations.known_session()
         paths = [write(store, tmp_path / form / "opencode") for form, write in WRITERS.items()]
-        load(other_engine, paths[list(WRITERS).index("sqlite-v2")])
 
         load(engine, *paths)
 
-        assert views(engine) == views(other_engine)
+        assert views(engine) == reference
         assert read(engine, "SELECT source_rank, count(*) FROM source_sessions GROUP BY 1") == [(40, 1)]
 
 
 class TestV2:
-    def test_import_hidden_spend_is_a_call_without_a_price(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_hidden_spend_is_a_call_without_a_price(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         generations.write_sqlite_v2(store, tmp_path, hidden={"cost": 0.0005, "tokens_input": 300, "tokens_output": 12})
 
-        load(engine, tmp_path)
+        load(duckdb, tmp_path)
 
         found = read(
-            engine,
+            duckdb,
             "SELECT message_id, agent, model_id, created_at, input_tokens, output_tokens, reported_cost_usd, cost_basis FROM messages"
             " WHERE agent = 'hidden'",
         )
         session_id, created = store.sessions[0]["id"], datetime.fromtimestamp(stores.START_MS / 1000, UTC).replace(tzinfo=None)
         assert found == [(f"{session_id}:hidden", "hidden", None, created, 300, 12, Decimal("0.0005"), "unpriced")]
-        assert (total(engine).cost_usd, total(engine).unpriced_calls) == (store.total[6], 1)
-        assert total(engine).reported_cost_usd == Decimal("0.0025")
+        assert (total(duckdb).cost_usd, total(duckdb).unpriced_calls) == (store.total[6], 1)
+        assert total(duckdb).reported_cost_usd == Decimal("0.0025")
 
     @pytest.mark.parametrize("hidden", [{"cost": -0.001}, {"cost": 1e-15}, {"tokens_input": 50}, {}])
-    def test_import_sums_that_hide_nothing_make_no_call(self, engine: sa.Engine, tmp_path: Path, hidden: dict[str, float]) -> None:
+    def test_import_sums_that_hide_nothing_make_no_call(self, duckdb: sa.Engine, tmp_path: Path, hidden: dict[str, float]) -> None:
         store = generations.known_session()
         generations.write_sqlite_v2(store, tmp_path, hidden=hidden)
 
-        load(engine, tmp_path)
+        load(duckdb, tmp_path)
 
-        assert total(engine).calls == store.total[0]
-        assert read(engine, "SELECT message_id FROM messages WHERE agent = 'hidden'") == []
+        assert total(duckdb).calls == store.total[0]
+        assert read(duckdb, "SELECT message_id FROM messages WHERE agent = 'hidden'") == []
 
     def test_import_reverted_after_an_import_is_not_hidden_as_well(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path
@@ -256,18 +281,18 @@ class TestV2:
         assert total(other_engine).reported_cost_usd == expected[1]
         assert findings(engine) == []
 
-    def test_import_hidden_spend_that_turns_out_to_be_none_is_emptied(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_hidden_spend_that_turns_out_to_be_none_is_emptied(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         path = generations.write_sqlite_v2(store, tmp_path, hidden={"cost": 0.0005, "tokens_input": 300})
-        load(engine, path)
+        load(duckdb, path)
         execute(path, "UPDATE session_v2 SET cost = 0.002, time_updated = time_updated + 1")
 
-        load(engine, path, now=LATER)
+        load(duckdb, path, now=LATER)
 
-        assert (total(engine).calls, total(engine).reported_cost_usd, total(engine).unpriced_calls) == (2, Decimal("0.002"), 0)
-        assert (total(engine).unrecorded_calls, findings(engine)) == (0, [])
+        assert (total(duckdb).calls, total(duckdb).reported_cost_usd, total(duckdb).unpriced_calls) == (2, Decimal("0.002"), 0)
+        assert (total(duckdb).unrecorded_calls, findings(duckdb)) == (0, [])
 
-    def test_import_fork_of_a_fork_is_paid_once(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_fork_of_a_fork_is_paid_once(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         origin = store.sessions[0]
         fork = stores.add_fork(store, origin, stores.START_MS + 200_000)
@@ -278,13 +303,13 @@ class TestV2:
         stores.add_call(store, second, stores.START_MS + 500_000, buckets=(1, 2, 3, 4, 0))
         generations.write_sqlite_v2(store, tmp_path)
 
-        load(engine, tmp_path)
+        load(duckdb, tmp_path)
 
-        found = total(engine)
+        found = total(duckdb)
         assert (found.calls, found.copied_calls, found.cost_usd) == (4, 5, store.total[6])
         assert (found.reported_cost_usd, found.unpriced_calls) == (Decimal("0.004"), 0)
 
-    def test_import_compaction_and_failed_step_with_usage_count(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_compaction_and_failed_step_with_usage_count(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         path = generations.write_sqlite_v2(store, tmp_path, hidden={"cost": 0.007, "tokens_input": 30, "tokens_output": 20})
         session_id = store.sessions[0]["id"]
@@ -307,10 +332,10 @@ class TestV2:
             execute(path, f"INSERT INTO session_message VALUES ('{message_id}', '{session_id}', '{kind}', {number}, {at}, {at}, '{text}')")
         execute(path, "UPDATE session_v2 SET time_updated = time_updated + 10000")
 
-        load(engine, path)
+        load(duckdb, path)
 
         found = read(
-            engine,
+            duckdb,
             "SELECT message_id, role, agent, call_count, error_name FROM messages WHERE message_id LIKE 'msg\\__' ESCAPE '\\' ORDER BY 1",
         )
         assert found == [
@@ -319,14 +344,14 @@ class TestV2:
             ("msg_n", "system", "compaction", 0, None),
             ("msg_x", "user", None, 0, None),
         ]
-        assert total(engine).reported_cost_usd == Decimal("0.009")
-        assert read(engine, "SELECT error_category, error_message FROM errors") == [("rate_limit", "Too many requests")]
-        assert read(engine, "SELECT auto FROM compactions ORDER BY 1") == [(False,), (True,)]
-        assert read(engine, "SELECT record, reason FROM import_issues") == [
+        assert total(duckdb).reported_cost_usd == Decimal("0.009")
+        assert read(duckdb, "SELECT error_category, error_message FROM errors") == [("rate_limit", "Too many requests")]
+        assert read(duckdb, "SELECT auto FROM compactions ORDER BY 1") == [(False,), (True,)]
+        assert read(duckdb, "SELECT record, reason FROM import_issues") == [
             ("session_message:msg_x", "unknown part type 'hologram'; kept under its own name")
         ]
 
-    def test_import_upgraded_messages_keep_their_steps_and_their_meaning(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_upgraded_messages_keep_their_steps_and_their_meaning(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         """A copy in the tables of 2.x has neither the steps of an old message nor the total that says what its output holds."""
         store = stores.Store()
         stores.add_project(store)
@@ -342,15 +367,15 @@ class TestV2:
         new.messages[0]["tokens"]["output"] = 40  # 2.x keeps the reasoning beside the output
         _append_v2(path, new)
 
-        load(engine, path)
+        load(duckdb, path)
 
-        found = total(engine)
+        found = total(duckdb)
         expected = tuple(of_old + of_new for of_old, of_new in zip(store.total, new.total, strict=True))
         counts = (found.input_tokens, found.cache_read_tokens, found.cache_write_tokens, found.output_tokens, found.reasoning_tokens)
         assert (found.calls, *counts, found.cost_usd) == expected
-        assert findings(engine) == []
+        assert findings(duckdb) == []
 
-    def test_import_what_only_the_old_tables_hold_is_read_too(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_what_only_the_old_tables_hold_is_read_too(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         never_taken_over = stores.add_session(store, stores.START_MS + 1_000_000)
         stores.add_call(store, never_taken_over, stores.START_MS + 1_000_000)
@@ -364,11 +389,11 @@ class TestV2:
         reverted = store.messages[2]["id"]
         execute(path, f"DELETE FROM session_message WHERE id = '{reverted}'")
 
-        load(engine, path)
+        load(duckdb, path)
 
-        assert (total(engine).calls, total(engine).cost_usd) == (4, store.total[6] + later.total[6])
-        assert total(engine).reported_cost_usd == Decimal("0.004")
-        assert findings(engine) == []
+        assert (total(duckdb).calls, total(duckdb).cost_usd) == (4, store.total[6] + later.total[6])
+        assert total(duckdb).reported_cost_usd == Decimal("0.004")
+        assert findings(duckdb) == []
 
 
 class TestOnce:
@@ -477,9 +502,8 @@ class TestOnce:
 
         load(engine, tmp_path, now=LATER)
 
-        assert read(engine, "SELECT m.message_id, m.model_id FROM messages m JOIN gone_messages g ON g.message_id = m.message_id") == [
-            (last["id"], stores.HAIKU)
-        ]
+        query = "SELECT m.message_id, m.model_id FROM messages m JOIN gone_messages g ON g.message_id = m.message_id"
+        assert read(engine, query) == [(last["id"], stores.HAIKU)]
         assert (total(engine).cost_usd, total(engine).unpriced_calls) == (store.total[6], 0)
         assert findings(engine) == []
 
