@@ -140,7 +140,7 @@ class TestImport:
 
         assert (missing.exit_code, f"{tmp_path / 'nowhere'} does not exist" in missing.stderr) == (1, True)
         assert other.stderr == (
-            f"opencode-monitor: {tmp_path / 'notes.json'} is neither a database nor an export of OpenCode: it has no info.id and messages\n"
+            f"opencode-monitor: error: {tmp_path / 'notes.json'} is neither a database nor an export of OpenCode: it has no info.id and messages\n"
         )
 
     @pytest.mark.parametrize("name", ["a?b.duckdb", "a%20b#c.duckdb", "a b.duckdb", "é.duckdb"])

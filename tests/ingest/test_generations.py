@@ -21,12 +21,13 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.checks import run_checks
 from opencode_monitor.repositories import CostRepository
-from opencode_monitor.repositories.costs import Usage
 from opencode_monitor.sources.discover import find_all_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from opencode_monitor.repositories.costs import Usage
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -370,7 +371,8 @@ class TestV2:
         load(duckdb, path)
 
         found = total(duckdb)
-        expected = tuple(of_old + of_new for of_old, of_new in zip(store.total, new.total, strict=True))
+        sums: list[tuple[Any, ...]] = [store.total, new.total]
+        expected: tuple[Any, ...] = tuple(map(sum, zip(*sums, strict=True)))
         counts = (found.input_tokens, found.cache_read_tokens, found.cache_write_tokens, found.output_tokens, found.reasoning_tokens)
         assert (found.calls, *counts, found.cost_usd) == expected
         assert findings(duckdb) == []
@@ -426,6 +428,18 @@ class TestOnce:
         assert (late.read, views(engine)) == (0, before)
         assert views(other_engine) == before
         assert total(engine).cost_usd == store.total[6]
+
+    def test_import_stale_copy_with_newer_rows_loses_to_the_live_one(self, engine: sa.Engine, tmp_path: Path) -> None:
+        """A channel's database takes the JSON tree over whenever it is first started: its rows are of that day, its sessions are old."""
+        store = generations.known_session()
+        stale = stores.write_sqlite(store, tmp_path, "opencode-beta.db")
+        execute(stale, f"UPDATE part SET time_updated = {stores.START_MS + 90 * stores.DAY_MS}")
+        stores.add_call(store, store.sessions[0], stores.START_MS + 500_000)
+        stores.write_sqlite(store, tmp_path)
+
+        load(engine, tmp_path)
+
+        assert (total(engine).calls, total(engine).cost_usd) == (3, store.total[6])
 
     def test_import_export_is_read_where_no_store_has_the_session(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()

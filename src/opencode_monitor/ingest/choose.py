@@ -40,6 +40,11 @@ class Opened:
     gone: dict[str, bool] = field(default_factory=dict)
 
 
+def changed_ms(stamp: SessionStamp) -> int | None:
+    """Return when a session changed last, in Unix milliseconds: by its own word, else by its rows' or files'."""
+    return stamp.updated_ms if stamp.changed_ms is None else stamp.changed_ms
+
+
 def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bool, since: datetime | None) -> tuple[list[Opened], int]:
     """Choose for each session the source to read it from, and leave out what did not change since it was read.
 
@@ -101,9 +106,9 @@ def _best(opened: Iterable[Opened], stored: Iterable[Any]) -> dict[str, str]:
 
     for row in stored:
         rank = _RANK_OF_KIND.get(row.kind, 0) if row.source_rank is None else row.source_rank
-        changed_ms = 0 if row.changed_at is None else round(row.changed_at.timestamp() * 1000)
-        offer(row.session_id, (rank, changed_ms, row.records), row.source_id)
+        stored_ms = 0 if row.changed_at is None else round(row.changed_at.timestamp() * 1000)
+        offer(row.session_id, (rank, stored_ms, row.records), row.source_id)
     for one in opened:
         for session_id, stamp in one.stamps.items():
-            offer(session_id, (stamp.rank, stamp.updated_ms or 0, stamp.records), one.location.source_id)
+            offer(session_id, (stamp.rank, changed_ms(stamp) or 0, stamp.records), one.location.source_id)
     return {session_id: source_id for session_id, (_, source_id) in best.items()}

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
 from opencode_monitor.errors import SourceError
-from opencode_monitor.ingest.choose import Opened, choose_sessions
+from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
 from opencode_monitor.ingest.marks import mark_gone_messages, mark_gone_sessions
@@ -277,7 +277,7 @@ def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows]
     settle_sessions(connection, (session.session_id for session in batch), now=now)
     stamps = [one.stamps[session.session_id] for session in batch]
     marks = [
-        (source_id, stamp.session_id, stamp.signature, stamp.records, now, int(stamp.rank), _time(stamp.updated_ms), None)
+        (source_id, stamp.session_id, stamp.signature, stamp.records, now, int(stamp.rank), _time(changed_ms(stamp)), None)
         for stamp in stamps
     ]
     columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")

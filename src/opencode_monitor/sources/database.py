@@ -128,7 +128,7 @@ def _joined(copy: SessionStamp, original: SessionStamp | None) -> SessionStamp:
         return copy
     signature = hashlib.blake2b(f"{copy.signature}{original.signature}".encode(), digest_size=16).hexdigest()
     updated_ms = max(filter(None, (copy.updated_ms, original.updated_ms)), default=None)
-    return SessionStamp(copy.session_id, signature, copy.records, copy.created_ms, updated_ms, Rank.SQLITE_V2)
+    return SessionStamp(copy.session_id, signature, copy.records, copy.created_ms, updated_ms, Rank.SQLITE_V2, copy.changed_ms)
 
 
 def _merged(copy: SessionBundle, original: SessionBundle) -> SessionBundle:

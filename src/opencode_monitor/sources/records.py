@@ -119,8 +119,10 @@ class SessionStamp(msgspec.Struct, frozen=True):
             part's body.
         records: How many records (session, messages and parts) the session holds.
         created_ms: The session's own start, to load originals before their forks. None where it takes a read to know.
-        updated_ms: When it changed last; of two sources of a rank, the later one is read.
+        updated_ms: When anything of it was written last.
         rank: How good the form is in which the source holds the session.
+        changed_ms: When the session itself changed last, where the store says so: rows that OpenCode took over from an older store carry
+            the time at which it did. Of two sources of a rank, the later one is read.
     """
 
     session_id: str
@@ -129,6 +131,7 @@ class SessionStamp(msgspec.Struct, frozen=True):
     created_ms: int | None
     updated_ms: int | None
     rank: int
+    changed_ms: int | None = None
 
 
 class SessionTotals(msgspec.Struct, frozen=True):

@@ -79,10 +79,11 @@ class SqliteSource(SqliteReader):
             text = repr((session, of_messages, of_parts))
             records = sum((session is not None, of_messages[0] if of_messages else 0, of_parts[0] if of_parts else 0))
             created_ms = shapes.time_ms(session[5], "time_created", []) if session else None
+            changed_ms = shapes.time_ms(session[6], "time_updated", []) if session else None
             updates = (session and session[6], of_messages and of_messages[2], of_parts and of_parts[2])
             times = [time for update in updates if (time := shapes.time_ms(update, "time_updated", [])) is not None]
             signature = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None), Rank.SQLITE_V1))
+            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None), Rank.SQLITE_V1, changed_ms))
         return stamps
 
     def projects(self) -> list[ProjectRecord]:

@@ -88,9 +88,10 @@ class SqliteV2Source(SqliteReader):
             records = (session is not None) + (of_messages[0] if of_messages else 0)
             row = dict(zip(_SESSION_COLUMNS, session, strict=True)) if session else {}
             created_ms = shapes.time_ms(row.get("time_created"), "time_created", [])
+            changed_ms = shapes.time_ms(row.get("time_updated"), "time_updated", [])
             updates = (row.get("time_updated"), of_messages and of_messages[2])
             times = [time for update in updates if (time := shapes.time_ms(update, "time_updated", [])) is not None]
-            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None), Rank.SQLITE_V2))
+            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None), Rank.SQLITE_V2, changed_ms))
         return stamps
 
     def filled_sessions(self) -> set[str]:
