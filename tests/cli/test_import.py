@@ -139,9 +139,8 @@ class TestImport:
         other = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "notes.json")
 
         assert (missing.exit_code, f"{tmp_path / 'nowhere'} does not exist" in missing.stderr) == (1, True)
-        assert other.stderr == (
-            f"opencode-monitor: error: {tmp_path / 'notes.json'} is neither a database nor an export of OpenCode: it has no info.id and messages\n"
-        )
+        reason = "is neither a database nor an export of OpenCode: it has no info.id and messages"
+        assert other.stderr == f"opencode-monitor: error: {tmp_path / 'notes.json'} {reason}\n"
 
     @pytest.mark.parametrize("name", ["a?b.duckdb", "a%20b#c.duckdb", "a b.duckdb", "é.duckdb"])
     def test_import_database_of_any_name_is_that_file(self, tmp_path: Path, name: str) -> None:

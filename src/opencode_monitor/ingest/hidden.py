@@ -81,18 +81,16 @@ def _spent(bundle: SessionBundle, stored: Sequence[StoredUsage], hidden_id: str)
     if totals is None:
         return
 
-    def is_counted(created_ms: int | None) -> bool:
-        if created_ms is None:
-            return True
-        is_copied = totals.from_ms is not None and created_ms < totals.from_ms
-        return not is_copied and (totals.until_ms is None or created_ms <= totals.until_ms)
+    def is_counted(message_id: str, created_ms: int | None) -> bool:
+        is_copied = totals.from_ms is not None and created_ms is not None and created_ms < totals.from_ms
+        return not is_copied and message_id not in totals.outside
 
     here = {message.message_id for message in bundle.messages} | {hidden_id}
     for message in bundle.messages:
-        if message.role == "assistant" and is_counted(message.created_ms):
+        if message.role == "assistant" and is_counted(message.message_id, message.created_ms):
             yield _cost(message), _counts(message)
     for usage in stored:
-        if usage.message_id not in here and is_counted(usage.created_ms):
+        if usage.message_id not in here and is_counted(usage.message_id, usage.created_ms):
             yield usage.reported_cost_usd or Decimal(0), usage[3:]
 
 

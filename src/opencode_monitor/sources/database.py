@@ -143,13 +143,20 @@ def _merged(copy: SessionBundle, original: SessionBundle) -> SessionBundle:
         if part.part_type == "step-finish" and part.message_id in taken_over:
             steps.setdefault(part.message_id, []).append(part)
     messages = [_with_original_usage(message, before.get(message.message_id)) for message in copy.messages]
-    messages += [message for message in original.messages if message.message_id not in taken_over]
+    rest = [message for message in original.messages if message.message_id not in taken_over]
+    messages += rest
     parts = [*copy.parts, *(part for several in steps.values() if len(several) > 1 for part in several)]
     parts += [part for part in original.parts if part.message_id not in taken_over]
     messages.sort(key=lambda message: (message.created_ms or 0, message.message_id))
     replaced = {f"message:{message_id}" for message_id in taken_over} | {f"session:{copy.session.session_id}"}
     issues = [*copy.issues, *(issue for issue in original.issues if issue.record not in replaced)]
-    return msgspec.structs.replace(copy, messages=messages, parts=parts, issues=issues)
+    totals = copy.totals
+    if totals is not None:
+        # What a revert in 2.x has removed is still in the sums; what 1.x has written after 2.x was last used never was.
+        last_ms = copy.session.updated_ms or 0
+        outside = frozenset(message.message_id for message in rest if (message.created_ms or 0) > last_ms)
+        totals = msgspec.structs.replace(totals, outside=outside)
+    return msgspec.structs.replace(copy, messages=messages, parts=parts, issues=issues, totals=totals)
 
 
 def _usage(message: MessageRecord) -> str:

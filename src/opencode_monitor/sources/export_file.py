@@ -171,4 +171,4 @@ class ExportSource:
         if self._info.get("cost") is None or not isinstance(tokens, dict):
             return None
         is_fork = any(self._info.get(key) is not None for key in ("fork", "forkSessionID", "fork_session_id"))
-        return SessionTotals(self._info["cost"], tokens, session.created_ms if is_fork else None, session.updated_ms)
+        return SessionTotals(self._info["cost"], tokens, session.created_ms if is_fork else None)

@@ -141,13 +141,13 @@ class SessionTotals(msgspec.Struct, frozen=True):
         cost: USD as stored, unchecked.
         tokens: In the shape of a message's `tokens`, unchecked.
         from_ms: Where the session is a fork, messages from before this were copied and are not in the sums.
-        until_ms: Messages after this are not in the sums.
+        outside: Ids of messages that are not in the sums, as OpenCode 1.x has written them since.
     """
 
     cost: Any
     tokens: dict[str, Any]
     from_ms: int | None
-    until_ms: int | None
+    outside: frozenset[str] = frozenset()
 
 
 class SessionBundle(msgspec.Struct, frozen=True):

@@ -13,9 +13,10 @@ import msgspec
 
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.metadata_style import inline_parts
+from opencode_monitor.sources.records import PartRecord
 
 if TYPE_CHECKING:
-    from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionRecord
+    from opencode_monitor.sources.records import MessageRecord, SessionRecord
 
 EVENT_TYPES = frozenset({"agent-switched", "model-switched", "location-switched", "idle"})
 """Rows that are no messages: nothing is said in them, and nothing is spent."""
@@ -66,7 +67,13 @@ def message_record(
     message = shapes.message_record(shaped, message_id=message_id, session=session, notes=notes, stored_created=stored_created)
     if is_call and _is_written_by_v2(data, message_type):
         message = msgspec.structs.replace(message, version=SINCE)
-    return message, inline_parts(content, message_id=message_id, session_id=session.session_id, notes=notes)
+    parts = inline_parts(content, message_id=message_id, session_id=session.session_id, notes=notes)
+    retry = data.get("retry")
+    if isinstance(retry, dict):
+        # Beside the content, which grows while a call runs: its parts' ids are their places.
+        shape = {"type": "retry", "attempt": retry.get("attempt"), "error": _error(retry.get("error"))}
+        parts.append(PartRecord(f"{message_id}:retry", message_id, session.session_id, "retry", shape))
+    return message, parts
 
 
 def _is_written_by_v2(data: dict[str, Any], message_type: str) -> bool:
@@ -84,7 +91,6 @@ def _content(data: dict[str, Any], message_type: str, notes: list[str]) -> list[
             if items is not None and not isinstance(items, list):
                 notes.append("content is not a list")
             parts = [_content_part(item) for item in items] if isinstance(items, list) else []
-            parts += _retry(data.get("retry"))
         case "user":
             parts = [*_text_part(data), *_listed(data, "files", "file"), *_listed(data, "agents", "agent")]
         case "synthetic":
@@ -143,12 +149,6 @@ def _shell_part(data: dict[str, Any]) -> dict[str, Any]:
         "time": {"start": times.get("created"), "end": times.get("completed")},
     }
     return {"type": "tool", "callID": data.get("shellID"), "tool": "shell", "state": state}
-
-
-def _retry(retry: object) -> list[dict[str, Any]]:
-    if not isinstance(retry, dict):
-        return []
-    return [{"type": "retry", "attempt": retry.get("attempt"), "error": _error(retry.get("error"))}]
 
 
 def _model(model: object) -> object:

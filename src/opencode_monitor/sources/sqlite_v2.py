@@ -175,7 +175,7 @@ def _totals(row: dict[str, Any], session: SessionRecord) -> SessionTotals:
     tokens_input, output, reasoning, cache_read, cache_write = (row[column] for column in _TOKEN_COLUMNS)
     tokens = {"input": tokens_input, "output": output, "reasoning": reasoning, "cache": {"read": cache_read, "write": cache_write}}
     from_ms = session.created_ms if row["fork_session_id"] is not None else None
-    return SessionTotals(row["cost"], tokens, from_ms, session.updated_ms)
+    return SessionTotals(row["cost"], tokens, from_ms)
 
 
 def _map_messages(session: SessionRecord, rows: Iterable[Row], issues: list[SourceIssue]) -> tuple[list[MessageRecord], list[PartRecord]]:
