@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from commands import run
+from opencode_monitor.db.revision import HEAD_REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def test_backup_and_restore_bring_the_database_back(database: Path, tmp_path: Pa
     add_session(database)
     restored = run("--db", database, "db", "restore", tmp_path / "copy.bak", "--yes")
     assert (copied.exit_code, restored.exit_code) == (0, 0)
-    assert copied.stdout == f"{tmp_path / 'copy.bak'} is a copy at import_state.\n"
+    assert copied.stdout == f"{tmp_path / 'copy.bak'} is a copy at {HEAD_REVISION}.\n"
     assert run("--db", database, "db", "verify").exit_code == 0
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.files import back_up, backup_name, database_file, require_free_space, restore
+from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError
 
-HEAD = "import_state"
+HEAD = HEAD_REVISION
 
 
 def add_project(url: str, project_id: str) -> None:
@@ -94,7 +95,7 @@ def test_require_free_space_absent_file_needs_none(tmp_path: Path) -> None:
 
 def test_backup_name_has_revision_and_time() -> None:
     at = datetime(2026, 5, 4, 12, 30, 1, tzinfo=UTC)
-    assert backup_name(Path("/data/monitor.duckdb"), HEAD, at) == Path("/data/monitor.duckdb.import_state.20260504T123001Z.bak")
+    assert backup_name(Path("/data/monitor.duckdb"), HEAD, at) == Path(f"/data/monitor.duckdb.{HEAD}.20260504T123001Z.bak")
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://host/name", "duckdb:///:memory:"])

@@ -26,7 +26,8 @@ def pricing() -> None:
 @click.pass_obj
 def missing(state: State, as_json: bool) -> None:
     """List the models with calls that have no price."""
-    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.pricing.book import NO_MODEL  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - as above
 
     with state.sessions()() as session:
         rows = [{"model": model, "calls": calls} for model, calls in PricingRepository(session).missing()]
@@ -35,7 +36,8 @@ def missing(state: State, as_json: bool) -> None:
         return
     for row in rows:
         model = plain(str(row["model"]))
-        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD")
+        hint = "OpenCode does not say which" if model == NO_MODEL else f"opencode-monitor pricing set {model} --input USD --output USD"
+        click.echo(f"{row['calls']:>8,} calls  {model}   {hint}")
     if not rows:
         click.echo("Every call has a price.")
 

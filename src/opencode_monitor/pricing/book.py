@@ -35,6 +35,10 @@ _MAKERS = (
 )
 
 
+NO_MODEL = "(no model)"
+"""How calls are listed whose model OpenCode does not store: those of deleted messages, and the hidden ones of 2.x."""
+
+
 def seed_price_book(connection: sa.Connection, *, now: datetime) -> None:
     """Put the packaged prices into the book; a package with newer prices adds to it.
 
@@ -195,4 +199,4 @@ def unpriced_models(connection: sa.Connection) -> list[tuple[str, int]]:
         .group_by(Message.model_id)
         .order_by(calls.desc(), Message.model_id)
     )
-    return [(model_id or "(no model)", count) for model_id, count in connection.execute(statement).all()]
+    return [(model_id or NO_MODEL, count) for model_id, count in connection.execute(statement).all()]
