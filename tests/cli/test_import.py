@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import generations
 import stores
 from commands import run
 from opencode_monitor.db.migrate import upgrade
@@ -114,8 +115,32 @@ class TestImport:
         outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode", "--dry-run")
 
         directory = tmp_path / "opencode"
-        assert outcome.stdout.splitlines() == [f"sqlite  {directory / 'opencode.db'}", f"json    {directory / 'storage'}"]
+        assert outcome.stdout.splitlines() == [f"sqlite       {directory / 'opencode.db'}", f"json         {directory / 'storage'}"]
         assert not (tmp_path / "monitor.duckdb").exists()
+
+    def test_import_several_paths_reads_each_source_once(self, tmp_path: Path) -> None:
+        store = generations.known_session()
+        database = stores.write_sqlite(store, tmp_path / "opencode")
+        tree = generations.write_inline_style(store, tmp_path / "opencode")
+        export = generations.write_export_v2(store, tmp_path / "export.json")
+        directory = tmp_path / "opencode"
+
+        listed = run("--db", tmp_path / "monitor.duckdb", "import", export, directory, tree.parent, database, "--dry-run")
+        imported = run("--db", tmp_path / "monitor.duckdb", "import", export, directory, tree.parent, database, "--json")
+
+        assert listed.stdout.splitlines() == [f"sqlite       {database}", f"json-project {tree}", f"export       {export}"]
+        assert (imported.json["totals"]["sources"], imported.json["totals"]["read"]) == (3, records(store))
+
+    def test_import_one_wrong_path_of_several_reads_nothing(self, tmp_path: Path) -> None:
+        database = stores.write_sqlite(generations.known_session(), tmp_path / "opencode")
+        (tmp_path / "notes.json").write_text('{"title": "shopping"}')
+
+        missing = run("--db", tmp_path / "monitor.duckdb", "import", database, tmp_path / "nowhere")
+        other = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "notes.json")
+
+        assert (missing.exit_code, f"{tmp_path / 'nowhere'} does not exist" in missing.stderr) == (1, True)
+        reason = "is neither a database nor an export of OpenCode: it has no info.id and messages"
+        assert other.stderr == f"opencode-monitor: error: {tmp_path / 'notes.json'} {reason}\n"
 
     @pytest.mark.parametrize("name", ["a?b.duckdb", "a%20b#c.duckdb", "a b.duckdb", "é.duckdb"])
     def test_import_database_of_any_name_is_that_file(self, tmp_path: Path, name: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import generations
 import stores
 from commands import run
 
@@ -219,3 +220,12 @@ class TestShow:
 
         assert outcome.exit_code == 0
         assert outcome.stdout == ("No price for a/�[31mb. Set one: opencode-monitor pricing set a/�[31mb --input USD --output USD\n")
+
+
+def test_missing_calls_of_no_known_model_offer_no_price_to_set(tmp_path: Path) -> None:
+    generations.write_sqlite_v2(generations.known_session(), tmp_path / "opencode", hidden={"cost": 0.5, "tokens_input": 5})
+    run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+
+    outcome = run("--db", tmp_path / "monitor.duckdb", "pricing", "missing")
+
+    assert outcome.stdout == "       1 calls  (no model)   OpenCode does not say which\n"

@@ -19,8 +19,8 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.repositories import CostRepository, Usage
 from opencode_monitor.sources import discover
+from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.discover import find_sources
-from opencode_monitor.sources.sqlite_v1 import SqliteSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,9 +106,11 @@ class TestFiles:
         assert list(found) == [record]
         assert found[record].startswith(reason)
         assert (summary.issues, sum(summary.skipped.values())) == (1, 1)
-        # Without its own record nothing says which model a message was of; everything else is counted.
-        calls = 1 if kind == "message" else 2
-        assert (total(duckdb).calls, total(duckdb).cost_usd) == (calls, store.total[6] * calls / 2)
+        # Without its own record nothing says which model a message was of: its step is counted, without a price.
+        unpriced = 1 if kind == "message" else 0
+        priced_usd = store.total[6] * (2 - unpriced) / 2
+        assert (total(duckdb).calls, total(duckdb).unpriced_calls, total(duckdb).cost_usd) == (2, unpriced, priced_usd)
+        assert values(duckdb, "SELECT count(*) FROM gone_messages") == [(0,)]
 
     def test_import_wrong_types_are_issues_and_the_rest_loads(self, duckdb: sa.Engine, tmp_path: Path) -> None:
         store = two_calls()
@@ -193,7 +195,7 @@ class TestDatabases:
         spoil: Callable[[Path], Callable[[], None] | None],
         reason: str,
     ) -> None:
-        monkeypatch.setattr(discover, "SqliteSource", partial(SqliteSource, busy_timeout_s=0.1))
+        monkeypatch.setattr(discover, "DatabaseSource", partial(DatabaseSource, busy_timeout_s=0.1))
         path = stores.write_sqlite(two_calls(), tmp_path)
         release = spoil(path)
 

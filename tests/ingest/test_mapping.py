@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencode_monitor.ingest.mapping import SessionRows, map_session
+from opencode_monitor.ingest.mapping import UNRECORDED_STEPS, SessionRows, map_session
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.sources.decode import decode_object
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SessionRecord, SourceIssue
@@ -357,6 +357,74 @@ class TestTokens:
         assert [row["thinking_tokens"] for row in rows(out, "thinking_blocks")] == [33, 67, None]
 
 
+# One call in truth: 1,000 prompt tokens that no cache served, 300 that one did, 40 visible and 60 of reasoning; how each build stored it:
+# Version and provider, `input`, `output`, `reasoning`, `total`, and the version that wrote the message where it is not the session's.
+ERAS = {
+    "0.1 Anthropic": ("0.1.174", "anthropic", 1_000, 100, 0, None, None),
+    "0.1 others: the cached tokens inside": ("0.1.174", "openai", 1_300, 100, 0, None, None),
+    "0.2 others: the same": ("0.2.20", "openai", 1_300, 100, 0, None, None),
+    "0.5.18: reasoning recorded, inside the output": ("0.5.29", "openai", 1_300, 100, 60, None, None),
+    "0.5.18 Google: beside it": ("0.5.29", "google", 1_300, 40, 60, None, None),
+    "1.0.62: the cached tokens taken out": ("1.0.62", "openai", 1_000, 100, 60, None, None),
+    "1.0.66": ("1.0.66", "openai", 1_000, 100, 60, None, None),
+    "1.1.57: with a total": ("1.1.65", "openai", 1_000, 100, 60, 1_400, None),
+    "1.3.4 Anthropic: the cached tokens inside": ("1.3.4", "anthropic", 1_300, 100, 0, 1_700, None),
+    "1.3.5 Bedrock: the same": ("1.3.5", "amazon-bedrock", 1_300, 100, 0, 1_700, None),
+    "1.3.4 others": ("1.3.4", "openai", 1_000, 100, 60, 1_400, None),
+    "1.3.6": ("1.3.6", "anthropic", 1_000, 100, 0, 1_400, None),
+    "1.3.15": ("1.3.15", "openai", 1_000, 100, 60, 1_400, None),
+    "1.3.16: disjoint": ("1.3.16", "openai", 1_000, 40, 60, 1_400, None),
+    "1.18": ("1.18.33", "openai", 1_000, 40, 60, 1_400, None),
+    "1.1 session continued by 1.18: the total decides": ("1.1.65", "openai", 1_000, 40, 60, 1_400, None),
+    "1.18 session of an older build: the total decides": ("1.18.33", "openai", 1_000, 100, 60, 1_400, None),
+    "2.x: without a total": ("2.0.26", "openai", 1_000, 40, 60, None, None),
+    "1.1 session continued by 2.x": ("1.1.65", "openai", 1_000, 40, 60, None, "2.0.0"),
+    "1.1 message taken over by 2.x, its total lost": ("1.1.65", "openai", 1_000, 100, 60, None, None),
+}
+
+
+class TestEras:
+    @pytest.mark.parametrize(("version", "provider", "prompt", "output", "reasoning", "total", "written_by"), ERAS.values(), ids=ERAS)
+    def test_map_session_every_build_means_the_same_call(
+        self, version: str, provider: str, prompt: int, output: int, reasoning: int, total: int | None, written_by: str | None
+    ) -> None:
+        tokens = {"input": prompt, "output": output, "reasoning": reasoning, "cache": {"read": 300, "write": 0}}
+        stored = tokens if total is None else {**tokens, "total": total}
+
+        out = map_records(message(tokens=stored, provider_id=provider, version=written_by), of=session(version))
+
+        visible, thought = (100, 0) if reasoning == 0 else (40, 60)
+        assert buckets(rows(out, "messages")[0]) == (1_000, 300, 0, visible, thought)
+        assert rows(out, "messages")[0]["call_count"] == 1
+
+    @pytest.mark.parametrize(
+        ("version", "agent", "starts", "finishes", "cost", "calls", "unrecorded"),
+        [
+            ("0.1.174", None, 3, 0, 0, 1, 2),  # neither steps nor cost are kept: the last step's tokens are all there is
+            ("0.2.25", None, 3, 0, 0.3, 1, 2),  # the cost is that of all steps
+            ("0.2.26", None, 3, 3, 0.3, 3, 0),
+            ("0.7.9", None, 3, 3, 0.3, 3, 0),
+            ("0.8.0", "build", 1, 1, 0.1, 1, 0),
+            ("1.0.30", "compaction", 0, 0, 0.1, 1, 0),  # until 1.0.68 a compaction has a cost and no step
+            ("1.0.69", "compaction", 1, 1, 0.1, 1, 0),
+            ("1.18.33", "build", 2, 2, 0.2, 2, 0),  # a retry inside one message
+        ],
+    )
+    def test_map_session_steps_of_every_era_are_counted_or_told(
+        self, version: str, agent: str | None, starts: int, finishes: int, cost: float, calls: int, unrecorded: int
+    ) -> None:
+        tokens = {"input": 10, "output": 30, "reasoning": 0, "cache": {"read": 200, "write": 5}}
+        steps = [part("step-start", f"prt_{number}a") for number in range(starts)]
+        steps += [part("step-finish", f"prt_{number}b", tokens=tokens, cost=0.1) for number in range(finishes)]
+
+        out = map_records(message(tokens=tokens, agent=agent, reported_cost=cost), *steps, of=session(version))
+
+        (row,) = rows(out, "messages")
+        assert (row["call_count"], buckets(row)) == (calls, (10 * calls, 200 * calls, 5 * calls, 30 * calls, 0))
+        assert row["reported_cost_usd"] == Decimal(str(cost))
+        assert [issue.reason for issue in out.issues] == ([f"{unrecorded} {UNRECORDED_STEPS}"] if unrecorded else [])
+
+
 class TestPlaces:
     def test_map_session_ids_that_come_twice_are_issues(self) -> None:
         out = map_records(
@@ -370,14 +438,35 @@ class TestPlaces:
             SourceIssue("part:prt_1", "id comes twice in its session; the second is not loaded"),
         ]
 
-    def test_map_session_orphan_parts_are_kept_and_not_summed(self) -> None:
+    def test_map_session_orphan_step_counts_as_a_call_of_no_known_model(self) -> None:
         out = map_records(message(), part("step-finish", "prt_9", message_id="msg_gone", tokens=TOKENS, cost=1))
 
         orphan = next(row for row in rows(out, "parts") if row["part_id"] == "prt_9")
+        call = next(row for row in rows(out, "messages") if row["message_id"] == "msg_gone")
         assert (orphan["message_id"], orphan["created_at"]) == ("msg_gone", CREATED)
+        assert (call["role"], call["model_id"], call["call_count"], call["reported_cost_usd"]) == ("assistant", None, 1, Decimal(1))
+        assert (call["created_at"], call["completed_at"], buckets(call)) == (CREATED, None, (10, 200, 5, 30, 20))
+        assert (out.stand_ins, out.derived_messages, out.records) == ({"msg_gone"}, {"msg_gone"}, 3)
+
+    def test_map_session_orphan_without_a_step_has_no_message(self) -> None:
+        out = map_records(message(), part("text", "prt_9", message_id="msg_gone", text="left over"))
+
         assert [row["message_id"] for row in rows(out, "messages")] == ["msg_1"]
+        assert out.stand_ins == set()
+
+    def test_map_session_several_steps_and_one_usage_tells_how_many_are_missing(self) -> None:
+        out = map_records(message(), *(part("step-start", f"prt_{number}") for number in range(4)), of=session("0.1.174"))
+
         assert rows(out, "messages")[0]["call_count"] == 1
-        assert buckets(next(row for row in rows(out, "step_events") if row["step_id"] == "prt_9")) == (10, 200, 5, 30, 20)
+        assert out.issues == [SourceIssue("message:msg_1", f"3 {UNRECORDED_STEPS}", loaded=True)]
+
+    def test_map_session_steps_with_usage_are_all_recorded(self) -> None:
+        steps = [part(kind, f"prt_{number}_{kind}", tokens=TOKENS) for number in range(3) for kind in ("step-finish", "step-start")]
+
+        out = map_records(message(), *steps, of=session("0.2.26"))
+
+        assert rows(out, "messages")[0]["call_count"] == 3
+        assert out.issues == []
 
     def test_map_session_sequence_follows_time_then_id(self) -> None:
         later = CREATED_MS + 10_000

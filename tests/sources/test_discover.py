@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from opencode_monitor.errors import SourceError, SourceNotFoundError
-from opencode_monitor.sources.discover import SourceLocation, find_sources, open_source
+from opencode_monitor.sources.discover import SourceLocation, find_all_sources, find_sources, open_source
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -63,7 +63,8 @@ def test_find_sources_empty_directory_tells_what_was_looked_for(tmp_path: Path) 
         find_sources(tmp_path, {})
 
     assert str(caught.value) == (
-        f"No OpenCode data in {tmp_path}. Looked there, and in opencode/ inside, for opencode*.db, storage/session and storage/message"
+        f"No OpenCode data in {tmp_path}. Looked there, and in opencode/ inside, for opencode*.db, storage/session, storage/message"
+        " and project/*/storage"
     )
 
 
@@ -146,7 +147,7 @@ def test_open_source_each_kind_gives_its_reader(data: Path, make_database: MakeD
     database.close()
     tree.close()
 
-    assert (database.kind, database.rank, tree.kind, tree.rank) == ("sqlite", 20, "json", 10)
+    assert (database.kind, tree.kind) == ("sqlite", "json")
 
 
 def test_open_source_bad_database_raises_only_when_opened(data: Path, make_database: MakeDatabase) -> None:
@@ -154,7 +155,7 @@ def test_open_source_bad_database_raises_only_when_opened(data: Path, make_datab
     make_database(directory=data, schema="CREATE TABLE session_v2 (id)")
     locations = find_sources(data, {})
 
-    with pytest.raises(SourceError, match=r"OpenCode 2\.x are not read by this version yet"):
+    with pytest.raises(SourceError, match="has no table session_message"):
         open_source(locations[1])
 
     assert len(locations) == 3
@@ -167,3 +168,45 @@ def test_source_id_same_place_is_stable_and_distinct_by_place(data: Path, tmp_pa
     assert database.source_id == SourceLocation("sqlite", tmp_path / "link" / "opencode.db").source_id
     assert len(database.source_id) == 16
     assert len({location.source_id for location in find_sources(data, {})}) == 3
+
+
+def test_find_sources_trees_of_projects_follow_the_one_tree(data: Path) -> None:
+    trees = [data / "project" / name / "storage" for name in ("global", "home-dev-shop")]
+    for tree in trees:
+        (tree / "session" / "info").mkdir(parents=True)
+    (data / "project" / "empty" / "storage").mkdir(parents=True)
+
+    assert [location for location in find_sources(data, {}) if location.kind == "json-project"] == [
+        SourceLocation("json-project", tree) for tree in trees
+    ]
+    for path in (trees[1], trees[1].parent):
+        assert find_sources(path, {}) == [SourceLocation("json-project", trees[1])]
+    assert find_sources(data / "project", {}) == [SourceLocation("json-project", tree) for tree in trees]
+
+
+def test_find_sources_tree_of_the_first_builds_lies_under_its_own_path(data: Path) -> None:
+    tree = data / "home" / "dev" / "shop" / "storage"
+    (tree / "session" / "message").mkdir(parents=True)
+    (data / "snapshot" / "storage" / "session" / "info").mkdir(parents=True)
+
+    assert find_sources(data, {})[-1:] == [SourceLocation("json-project", tree)]
+    assert len(find_sources(data, {})) == 4
+
+
+def test_find_sources_json_file_is_an_export(tmp_path: Path) -> None:
+    named, unnamed, database = tmp_path / "one.json", tmp_path / "one.txt", tmp_path / "two.json"
+    named.write_text("Exporting session: ses_1\n{}")
+    unnamed.write_text("\n {}")
+    database.write_bytes(b"SQLite format 3\0" + bytes(100))
+
+    assert [find_sources(path, {})[0].kind for path in (named, unnamed, database)] == ["export", "export", "sqlite"]
+
+
+def test_find_all_sources_several_paths_give_each_source_once(data: Path, tmp_path: Path) -> None:
+    export = tmp_path / "one.json"
+    export.write_text("{}")
+
+    found_once = find_all_sources([export, data / "opencode.db", data, data.parent], {})
+
+    assert found_once == [*find_sources(data, {}), SourceLocation("export", export)]
+    assert find_all_sources([], {"HOME": str(tmp_path / "home")}) == find_sources(data, {})

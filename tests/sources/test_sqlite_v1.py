@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from opencode_monitor.errors import SourceError
+from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.json_tree import JsonTreeSource
 from opencode_monitor.sources.records import ProjectRecord, SessionBundle, SessionRecord, SourceIssue
-from opencode_monitor.sources.sqlite_v1 import SqliteSource
 
 MakeDatabase = Callable[..., Path]
 
@@ -50,8 +50,8 @@ PARTS = [
 
 
 @contextlib.contextmanager
-def opened(path: Path, **kwargs: Any) -> Iterator[SqliteSource]:
-    with closing(SqliteSource(path, **kwargs)) as source:
+def opened(path: Path, **kwargs: Any) -> Iterator[DatabaseSource]:
+    with closing(DatabaseSource(path, **kwargs)) as source:
         yield source
 
 
@@ -266,7 +266,6 @@ def test_loose_issues_rows_of_no_session_are_each_told(small: Path) -> None:
         SourceIssue("session:None", "its id is not text; not loaded"),
         SourceIssue("message:msg_9", "its session_id is not text; not loaded"),
         SourceIssue("part:prt_9", "part of a session that is no longer stored; not loaded"),
-        SourceIssue("session_v2", "1 sessions in the format of OpenCode 2.x, which this version does not read yet"),
     ]
     assert projects == [ProjectRecord("prj", None, None, None, CREATED_MS, None)]
     assert [stamp.session_id for stamp in stamps] == ["ses_1", "ses_2"]
@@ -390,7 +389,7 @@ def test_open_file_that_may_not_be_read_tells_why(
     path.chmod(0)
 
     with unprivileged(), pytest.raises(SourceError) as caught:
-        SqliteSource(path)
+        DatabaseSource(path)
 
     assert str(caught.value) == f"{path} cannot be read: Permission denied"
 
@@ -400,7 +399,7 @@ def test_open_locked_database_tells_to_try_again(small: Path) -> None:
         writer.execute("BEGIN EXCLUSIVE")
 
         with pytest.raises(SourceError) as caught:
-            SqliteSource(small, busy_timeout_s=0.05)
+            DatabaseSource(small, busy_timeout_s=0.05)
 
     assert str(caught.value) == f"{small} is locked by another program; try again"
 
@@ -410,7 +409,7 @@ def test_open_other_file_tells_it_is_no_database(tmp_path: Path) -> None:
     path.write_text("not a database at all, but long enough to be taken for one" * 20)
 
     with pytest.raises(SourceError) as caught:
-        SqliteSource(path)
+        DatabaseSource(path)
 
     assert str(caught.value) == f"{path} is not a SQLite database"
 
@@ -419,7 +418,7 @@ def test_open_missing_file_tells_it_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "opencode.db"
 
     with pytest.raises(SourceError) as caught:
-        SqliteSource(path)
+        DatabaseSource(path)
 
     assert str(caught.value) == f"{path} cannot be read: unable to open database file"
     assert list(tmp_path.iterdir()) == []
@@ -434,14 +433,14 @@ def test_open_missing_file_tells_it_cannot_be_read(tmp_path: Path) -> None:
             NO_INDEX + "ALTER TABLE part DROP COLUMN session_id; ALTER TABLE part DROP COLUMN data",
             "{}: table part has no column session_id, data; this shape is not known",
         ),
-        ("CREATE TABLE session_v2 (id)", "{}: databases of OpenCode 2.x are not read by this version yet"),
+        ("CREATE TABLE session_v2 (id)", "{} has no table session_message: it is not a database of OpenCode 2.x"),
     ],
 )
 def test_open_other_shape_tells_what_is_missing(make_database: MakeDatabase, schema: str, message: str) -> None:
     path = make_database(schema=schema)
 
     with pytest.raises(SourceError) as caught:
-        SqliteSource(path)
+        DatabaseSource(path)
 
     assert str(caught.value) == message.format(path)
 

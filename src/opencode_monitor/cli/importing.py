@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--since", metavar="WHEN", help="Leave out sessions that did not change after this.")
 @click.option("--full", is_flag=True, help="Read unchanged sessions too.")
 @click.option("--carried", is_flag=True, help="Then bring carried costs up to date, as `metrics carried` does.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
 @json_option
 @click.pass_obj
-def import_(state: State, path: Path | None, since: str | None, full: bool, carried: bool, dry_run: bool, as_json: bool) -> None:
+def import_(state: State, paths: tuple[Path, ...], since: str | None, full: bool, carried: bool, dry_run: bool, as_json: bool) -> None:
     """Import what is new or changed in OpenCode's data.
 
-    PATH is a data directory, its storage directory or a database file. Without it, the data is looked for where OpenCode keeps it:
-    $OPENCODE_DB, $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written.
+    PATH is a data directory, its storage directory, one project's tree of OpenCode 0.0 to 0.5, a database file, or a file that
+    `opencode export` wrote; several may be given. Without any, the data is looked for where OpenCode keeps it: $OPENCODE_DB,
+    $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written.
     """
-    from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.sources.discover import find_all_sources  # noqa: PLC0415 - heavy imports stay inside commands
 
-    locations = find_sources(path, os.environ)
+    locations = find_all_sources(paths, os.environ)
     if dry_run:
         for location in locations:
-            click.echo(f"{location.kind:7} {plain(str(location.path))}")
+            click.echo(f"{location.kind:12} {plain(str(location.path))}")
         return
     since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
     prepare_database(state)

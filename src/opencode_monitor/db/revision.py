@@ -18,6 +18,7 @@ REVISIONS = (
     "paid_costs",
     "carried_costs",
     "unrecorded_calls",
+    "source_marks",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

@@ -1,7 +1,8 @@
 """One session's records to rows of every table. Pure: no input, no output, nothing random, so that the same records make the same rows.
 
 Two kinds of part are derived, because the tables need a row where OpenCode has none: `<message_id>:step`, the step of a call whose usage is
-stored with its message only, and `<message_id>:error`, the error of a call that failed.
+stored with its message only, and `<message_id>:error`, the error of a call that failed. And two kinds of message: `<session_id>:hidden`
+(see `hidden`), and a stand-in for a deleted message whose steps are still there: they were billed, and nothing says by which model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from opencode_monitor.ingest.classify import ErrorClass, classify_error, touched_files
+from opencode_monitor.ingest.hidden import StoredUsage, hidden_message
 from opencode_monitor.ingest.rows import (
     ROW_TYPES,
     AttachmentRow,
@@ -39,7 +41,7 @@ from opencode_monitor.pricing.tokens import (
     read_cost,
     read_tokens,
 )
-from opencode_monitor.sources.ids import part_id_time_ms
+from opencode_monitor.sources.ids import message_id_time_ms, part_id_time_ms
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SourceIssue
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ PART_TYPE = {
 STEP_SUFFIX, ERROR_SUFFIX = DERIVED_SUFFIXES = (":step", ":error")
 """What the id of a derived part ends in, after its message's id."""
 
+UNRECORDED_STEPS = "model calls of it have no recorded usage: OpenCode before 0.2.26 kept the last step's only"
+"""What an issue says of a message with more steps than usage, after their number."""
+
 _TOOL_STATUS = {"completed": "success"}
 _ID_KEYS = frozenset({"id", "sessionID", "messageID", "type"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,7 +77,10 @@ class SessionRows:
 
     Attributes:
         records: How many records (session, messages and parts) the rows were made of.
-        derived: Ids of the parts that no record stands for.
+        derived: Ids of the parts that no record of their own stands for.
+        derived_messages: The same of messages.
+        inline: Ids of the messages whose parts lie inside them: whatever other parts were stored of them are the same in another form.
+        stand_ins: Ids of the deleted messages that have a row for the sake of their steps: what is stored of one already is better.
     """
 
     session_id: str
@@ -80,6 +88,9 @@ class SessionRows:
     rows: dict[str, list[Sequence[Any]]] = field(default_factory=lambda: {table: [] for table in ROW_TYPES})
     issues: list[SourceIssue] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
+    derived_messages: set[str] = field(default_factory=set)
+    inline: frozenset[str] = frozenset()
+    stand_ins: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -96,18 +107,25 @@ class _PlacedPart:
     derived: bool = False
 
 
-def map_session(bundle: SessionBundle) -> SessionRows:
+def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> SessionRows:
     """Map one session.
 
     Args:
         bundle: The session's records, as a reader handed them over.
+        stored: The session's messages as earlier imports stored them; only a session with sums of its own needs them.
 
     Returns:
         Its rows, parents before children, and the readers' issues followed by those found here: counts that are none, ids that come twice.
     """
-    out = SessionRows(bundle.session.session_id, 1 + len(bundle.messages) + len(bundle.parts))
+    inline_parts = {part.part_id for part in bundle.parts if part.part_id.startswith(f"{part.message_id}:")}
+    records = 1 + len(bundle.messages) + len(bundle.parts) - len(inline_parts)
+    out = SessionRows(bundle.session.session_id, records, derived=inline_parts, inline=bundle.inline)
     out.issues.extend(bundle.issues)
     messages = _unique(bundle.messages, lambda message: message.message_id, "message", out.issues)
+    hidden = hidden_message(bundle, stored, out.issues)
+    if hidden is not None:
+        messages.append(hidden)
+        out.derived_messages.add(hidden.message_id)
     parts_by_message: dict[str, list[PartRecord]] = defaultdict(list)
     for part in _unique(bundle.parts, lambda part: part.part_id, "part", out.issues):
         parts_by_message[part.message_id].append(part)
@@ -115,18 +133,14 @@ def map_session(bundle: SessionBundle) -> SessionRows:
     placed: list[_PlacedPart] = []
     for message in messages:
         own = _place(message, sorted(parts_by_message[message.message_id], key=lambda part: part.part_id))
-        _measure_steps(own, message, bundle.session.version, out.issues)
+        _measure_steps(own, message, message.version or bundle.session.version, out.issues)
         _share_reasoning(own)
         out.rows["messages"].append(_message_row(message, own, out.issues))
         placed.extend(own)
-    # Parts of a deleted or unreadable message: stored, and in no sum, as nothing says which model wrote them.
     known = {message.message_id for message in messages}
     for message_id, parts in parts_by_message.items():
         if message_id not in known:
-            stand_in = _stand_in(message_id, bundle)
-            own = _place(stand_in, sorted(parts, key=lambda part: part.part_id))
-            _measure_steps(own, stand_in, bundle.session.version, out.issues)
-            placed.extend(own)
+            placed.extend(_add_orphans(out, bundle, message_id, parts))
     placed.sort(key=lambda part: (part.created_ms is None, part.created_ms, part.record.part_id))
     for sequence_number, placed_part in enumerate(placed, start=1):
         _add_part(out.rows, placed_part, sequence_number)
@@ -135,6 +149,21 @@ def map_session(bundle: SessionBundle) -> SessionRows:
     _add_models(out.rows, messages)
     out.rows["sessions"].append(_session_row(bundle, messages))
     return out
+
+
+def _add_orphans(out: SessionRows, bundle: SessionBundle, message_id: str, parts: list[PartRecord]) -> list[_PlacedPart]:
+    """Place the parts of a deleted or unreadable message, and give it a row if a call of it is among them."""
+    stand_in = _stand_in(message_id, bundle)
+    own = _place(stand_in, sorted(parts, key=lambda part: part.part_id))
+    _measure_steps(own, stand_in, bundle.session.version, out.issues)
+    if any(part.buckets for part in own):
+        near_ms = bundle.session.created_ms
+        made_ms = message_id_time_ms(message_id, near_ms) if near_ms is not None else None
+        call = msgspec.structs.replace(stand_in, role="assistant", created_ms=made_ms or near_ms, completed_ms=None)
+        out.rows["messages"].append(_message_row(call, own, out.issues))
+        out.derived_messages.add(message_id)
+        out.stand_ins.add(message_id)
+    return own
 
 
 def _unique(records: Iterable[T], key: Callable[[T], str], kind: str, issues: list[SourceIssue]) -> list[T]:
@@ -220,6 +249,9 @@ def _measure_steps(parts: list[_PlacedPart], message: MessageRecord, version: st
         return
     record = PartRecord(message.message_id + STEP_SUFFIX, message.message_id, message.session_id, "step-finish", {})
     at = max(filter(None, [message.created_ms, message.completed_ms, *(part.created_ms for part in parts)]), default=None)
+    begun = sum(part.record.part_type == "step-start" for part in parts)
+    if begun > 1 and not has_steps:
+        issues.append(SourceIssue(place, f"{begun - 1} {UNRECORDED_STEPS}", loaded=True))
     step = _PlacedPart(record, message, at, None, buckets=buckets, derived=True)
     step.reported_cost = _cost(message.reported_cost, place, [])
     parts.append(step)

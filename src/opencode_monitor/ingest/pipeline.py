@@ -22,24 +22,26 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
 from opencode_monitor.errors import SourceError
-from opencode_monitor.ingest.mapping import DERIVED_SUFFIXES, SessionRows, map_session
+from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
+from opencode_monitor.ingest.hidden import StoredUsage
+from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
+from opencode_monitor.ingest.marks import mark_gone_messages, mark_gone_sessions
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
+    PART_SUBTYPES,
     Base,
-    ErrorEvent,
     ImportIssue,
-    IngestedSession,
     KnownSource,
     Message,
     Part,
+    PartSubtype,
     Project,
     Session,
-    StepEvent,
 )
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
-from opencode_monitor.sources.records import SessionStamp, Source, SourceIssue
+from opencode_monitor.sources.records import Rank, Source, SourceIssue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,15 +80,6 @@ class ImportSummary:
     counts: BulkCounts = field(default_factory=BulkCounts)
     skipped: Counter[str] = field(default_factory=Counter)
     issues: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """An open source, with the sessions to read from it in this run."""
-
-    location: SourceLocation
-    source: Source
-    stamps: dict[str, SessionStamp]
 
 
 def import_sources(
@@ -128,20 +121,24 @@ def import_sources(
                 _note_source(connection, location, now=now)
                 issue = SourceIssue(_readable(location.path), _readable(error))
                 _replace_issues(connection, location.source_id, {None: [issue]}, now, summary)
-        chosen = _choose(connection, opened, full=full, since=since, summary=summary)
+        chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
+        summary.counts += BulkCounts(unchanged=unchanged)
         total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
         done = 0
         for one in chosen:
             summary.sources += 1
             with connection.begin():
                 _note_source(connection, one.location, now=now)
+                mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
                 _load_projects(connection, one.source)
                 _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
-            for batch in _read_ahead(_batches(one)):
+            with connection.begin():
+                stored = _stored_usage(connection, one)
+            for batch in _read_ahead(_batches(one, stored)):
                 # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
                 with connection.begin():
                     outdated = _outdated_parts(connection, batch)
-                    _delete_by_part(connection, (StepEvent, ErrorEvent), outdated)
+                    _delete_by_part(connection, PART_SUBTYPES, outdated)
                 with connection.begin():
                     _delete_by_part(connection, (Part,), outdated)
                     _load_batch(connection, one, batch, now=now, summary=summary)
@@ -172,14 +169,14 @@ def _without_cycle_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[list[_Opened], list[tuple[SourceLocation, SourceError]]]:
-    opened: list[_Opened] = []
+def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[list[Opened], list[tuple[SourceLocation, SourceError]]]:
+    opened: list[Opened] = []
     failures: list[tuple[SourceLocation, SourceError]] = []
     for location in locations:
         try:
             source = open_source(location)
             stack.callback(source.close)
-            opened.append(_Opened(location, source, {stamp.session_id: stamp for stamp in source.stamps()}))
+            opened.append(Opened(location, source, {stamp.session_id: stamp for stamp in source.stamps()}))
         except SourceError as error:
             failures.append((location, error))
     if failures and not opened:
@@ -187,52 +184,43 @@ def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[li
     return opened, failures
 
 
-def _choose(
-    connection: sa.Connection, opened: list[_Opened], *, full: bool, since: datetime | None, summary: ImportSummary
-) -> list[_Opened]:
-    """Choose for each session the source to read it from, and leave out what did not change since it was read."""
-    read_before = connection.execute(
-        sa.select(IngestedSession.session_id, IngestedSession.source_id, IngestedSession.signature, KnownSource.kind).join(
-            KnownSource, KnownSource.source_id == IngestedSession.source_id
+def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[StoredUsage]]:
+    """Read what is stored of the sessions that keep sums of their own: messages that the source has lost since are still in those."""
+    of_interest = [(stamp.session_id,) for stamp in one.stamps.values() if stamp.rank == Rank.SQLITE_V2 or one.location.kind == "export"]
+    if not of_interest:
+        return {}
+    with staged(connection, "summed_sessions", (sa.Column("session_id", sa.Text()),), of_interest) as summed:
+        tokens = (
+            Message.input_tokens,
+            Message.output_tokens,
+            Message.reasoning_tokens,
+            Message.cache_read_tokens,
+            Message.cache_write_tokens,
         )
-    ).all()
-    connection.rollback()
-    signatures = {(row.source_id, row.session_id): row.signature for row in read_before}
-    in_database = {row.session_id for row in read_before if row.kind == "sqlite"}
-    best: dict[str, tuple[tuple[int, int, int], str]] = {}
-    for one in opened:
-        for session_id, stamp in one.stamps.items():
-            merit = (one.source.rank, stamp.updated_ms or 0, stamp.records)
-            if session_id not in best or merit > best[session_id][0]:
-                best[session_id] = (merit, one.location.source_id)
-    since_ms = None if since is None else int(since.timestamp() * 1000)
-    chosen = []
-    for one in opened:
-        to_read: dict[str, SessionStamp] = {}
-        source_id = one.location.source_id
-        for session_id, stamp in one.stamps.items():
-            if best[session_id][1] != source_id:
-                continue
-            # The JSON tree is a frozen copy of what a database took over, whichever of them is imported first.
-            is_superseded = one.location.kind == "json" and session_id in in_database
-            if since_ms is not None and (stamp.updated_ms or 0) < since_ms:
-                continue
-            if is_superseded or (not full and signatures.get((source_id, session_id)) == stamp.signature):
-                summary.counts += BulkCounts(unchanged=stamp.records)
-                continue
-            to_read[session_id] = stamp
-        chosen.append(_Opened(one.location, one.source, to_read))
-    return chosen
+        rows = connection.execute(
+            sa.select(
+                Message.session_id,
+                Message.message_id,
+                Message.created_at,
+                Message.reported_cost_usd,
+                *(sa.func.coalesce(count, 0) for count in tokens),
+            ).where(Message.session_id.in_(sa.select(summed.c.session_id)), Message.role == "assistant")
+        ).all()
+    stored: dict[str, list[StoredUsage]] = {}
+    for session_id, message_id, created_at, reported, *counts in rows:
+        created_ms = None if created_at is None else round(created_at.timestamp() * 1000)
+        stored.setdefault(session_id, []).append(StoredUsage(message_id, created_ms, reported, *counts))
+    return stored
 
 
-def _batches(one: _Opened) -> Iterator[list[SessionRows]]:
+def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterator[list[SessionRows]]:
     """Read and map session after session, oldest first, so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
     batch: list[SessionRows] = []
     size = 0
     for bundle in one.source.read([stamp.session_id for stamp in ordered]):
-        batch.append(map_session(bundle))
-        size += batch[-1].records
+        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ())))
+        size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
         if size >= BATCH_RECORDS:
             yield batch
             batch, size = [], 0
@@ -241,16 +229,34 @@ def _batches(one: _Opened) -> Iterator[list[SessionRows]]:
 
 
 def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list[str]:
-    """Return the derived parts that stand for nothing any more, such as a message's step whose own record could be read by now."""
-    kept = {row.part_id for session in batch for row in session.rows["parts"]}  # type: ignore[attr-defined] # PartRow
-    derived = sa.select(Part.part_id).where(
+    """Return the stored parts of the batch's messages that stand for nothing any more, or for what has come in another form.
+
+    Those are parts that this program derived, such as a message's step whose own record could be read by now; the recorded step of a
+    message whose step is derived now; and where a message holds its parts inside, all others, as they came from another generation's copy.
+    """
+    kept: set[str] = set()
+    messages: set[str] = set()
+    inline: set[str] = set()
+    for session in batch:
+        kept.update(row.part_id for row in session.rows["parts"])  # type: ignore[attr-defined] # PartRow
+        messages.update(row.message_id for row in session.rows["messages"] if row.message_id not in session.stand_ins)  # type: ignore[attr-defined] # MessageRow
+        inline |= session.inline
+    derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
+    is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
+    candidates = sa.select(Part.part_id, Part.message_id, is_derived.label("is_derived")).where(
         Part.session_id.in_([session.session_id for session in batch]),
-        sa.or_(*(Part.part_id.endswith(suffix) for suffix in DERIVED_SUFFIXES)),
+        sa.or_(is_derived, Part.part_type == "step_finish", sa.literal(bool(inline))),
     )
-    return [part_id for part_id in connection.scalars(derived) if part_id not in kept]
+    return [
+        row.part_id
+        for row in connection.execute(candidates).all()
+        if row.part_id not in kept
+        and row.message_id in messages
+        and (row.is_derived or row.message_id in inline or (row.message_id in derives_step))
+    ]
 
 
-def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | StepEvent | ErrorEvent]], part_ids: list[str]) -> None:
+def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: list[str]) -> None:
     for model in models if part_ids else ():
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
 
@@ -264,13 +270,15 @@ def _read_ahead(batches: Iterator[list[SessionRows]]) -> Iterator[list[SessionRo
             yield batch
 
 
-def _load_batch(connection: sa.Connection, one: _Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
+def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
     source_id = one.location.source_id
     is_new = _refuse_taken_ids(connection, batch)
-    derived = {part_id for session in batch for part_id in session.derived}
+    derived = {record_id for session in batch for record_id in session.derived | session.derived_messages}
+    _drop_known_stand_ins(connection, batch)
+    here = {row[0] for session in batch for row in session.rows["messages"] if row[0] not in session.stand_ins}
     for table, row_type in ROW_TYPES.items():
         rows = [row for session in batch for row in session.rows.pop(table)]  # taken out, as the texts are long
-        if table == "parts":
+        if table in ("messages", "parts"):
             _upsert_rows(connection, table, row_type, [row for row in rows if row[0] in derived], absent=is_new)
             rows = [row for row in rows if row[0] not in derived]
         counts = _upsert_rows(connection, table, row_type, rows, absent=is_new and table not in SHARED_TABLES)
@@ -278,19 +286,24 @@ def _load_batch(connection: sa.Connection, one: _Opened, batch: list[SessionRows
             summary.counts += counts
     summary.read += sum(session.records for session in batch)
     _replace_issues(connection, source_id, {session.session_id: session.issues for session in batch}, now, summary)
+    if not is_new or any(session.stand_ins for session in batch):
+        mark_gone_messages(connection, batch, here, now=now)
     settle_sessions(connection, (session.session_id for session in batch), now=now)
+    stamps = [one.stamps[session.session_id] for session in batch]
     marks = [
-        (
-            source_id,
-            session.session_id,
-            one.stamps[session.session_id].signature,
-            one.stamps[session.session_id].records,
-            now,
-        )
-        for session in batch
+        (source_id, stamp.session_id, stamp.signature, stamp.records, now, int(stamp.rank), _time(changed_ms(stamp)), None)
+        for stamp in stamps
     ]
-    columns = ("source_id", "session_id", "signature", "records", "imported_at")
+    columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
     upsert(connection, Base.metadata.tables["source_sessions"], columns, marks)
+
+
+def _drop_known_stand_ins(connection: sa.Connection, batch: list[SessionRows]) -> None:
+    """Keep what is stored of a message that is deleted by now: it says more than its steps do."""
+    for session in batch:
+        if session.stand_ins:
+            known = set(connection.scalars(sa.select(Message.message_id).where(Message.message_id.in_(session.stand_ins))).all())
+            session.rows["messages"] = [row for row in session.rows["messages"] if row[0] not in known]
 
 
 def _upsert_rows(

@@ -4,7 +4,7 @@ from opencode_monitor.db.base import Base
 from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
 from opencode_monitor.models.audit import MigrationAudit
 from opencode_monitor.models.carried import CarriedCost
-from opencode_monitor.models.ingest import ImportIssue, IngestedSession, KnownSource
+from opencode_monitor.models.ingest import GoneMessage, ImportIssue, IngestedSession, KnownSource
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
 from opencode_monitor.models.parts import (
     PART_SUBTYPES,
@@ -33,6 +33,7 @@ __all__ = [
     "CostBasis",
     "ErrorEvent",
     "FileOperation",
+    "GoneMessage",
     "ImportIssue",
     "IngestedSession",
     "KnownSource",

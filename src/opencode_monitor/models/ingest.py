@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
 from opencode_monitor.db.base import Base
@@ -29,6 +30,9 @@ class IngestedSession(Base):
     Attributes:
         signature: The reader's stamp of the session at that time; while it stays, nothing is read again.
         records: How many records the source held for it.
+        source_rank: How good the form is in which the source held it; of several sources, the best form is read, then the one changed last.
+        changed_at: When it had changed last at the source.
+        gone_at: When an import first found it gone from the source; its rows stay.
     """
 
     __tablename__ = "source_sessions"
@@ -38,6 +42,22 @@ class IngestedSession(Base):
     signature: Mapped[str]
     records: Mapped[int]
     imported_at: Mapped[datetime]
+    source_rank: Mapped[int | None] = mapped_column(Integer)
+    changed_at: Mapped[datetime | None]
+    gone_at: Mapped[datetime | None]
+
+
+class GoneMessage(Base):
+    """One message that an import found deleted at its source: it was billed, and its rows stay.
+
+    A table of its own, as marks come and go, and DuckDB cannot take a column of an indexed table back.
+    """
+
+    __tablename__ = "gone_messages"
+
+    message_id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str]
+    gone_at: Mapped[datetime]
 
 
 class ImportIssue(Base):

@@ -28,6 +28,10 @@ _PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
 _ALIAS_COLUMNS = ("model_id", "price_vendor", "price_model", "source", "mode")
 
 
+NO_MODEL = "(no model)"
+"""How calls are listed whose model OpenCode does not store: those of deleted messages, and the hidden ones of 2.x."""
+
+
 def seed_price_book(connection: sa.Connection, *, now: datetime, again: bool = False) -> list[PricePeriod]:
     """Put the packaged prices into the book; a package with newer prices adds to it.
 
@@ -396,4 +400,4 @@ def unpriced_models(connection: sa.Connection) -> list[tuple[str, int]]:
         .group_by(Message.model_id)
         .order_by(calls.desc(), Message.model_id)
     )
-    return [(model_id or "(no model)", count) for model_id, count in connection.execute(statement).all()]
+    return [(model_id or NO_MODEL, count) for model_id, count in connection.execute(statement).all()]

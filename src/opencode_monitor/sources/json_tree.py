@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.decode import decode_object, is_storable_id
 from opencode_monitor.sources.ids import session_id_time_ms
+from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.records import (
     MessageRecord,
     PartRecord,
     ProjectRecord,
+    Rank,
     SessionBundle,
     SessionRecord,
     SessionStamp,
@@ -49,7 +51,8 @@ class JsonTreeSource:
     """
 
     kind = "json"
-    rank = 10
+    _rank = Rank.JSON_TREE
+    _messages_at = "message"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +65,7 @@ class JsonTreeSource:
             One stamp for each session that has a file, or messages. `created_ms` is read from the session's id.
         """
         files = self._session_files([])
-        session_ids = sorted({*files, *self._directories("message", [])})
+        session_ids = sorted({*files, *self._directories(self._messages_at, [])})
         orphans = self._orphans([])
         return [
             stamp
@@ -104,25 +107,30 @@ class JsonTreeSource:
         """
         issues: list[SourceIssue] = []
         self._projects(issues)
-        sessions = self._session_files(issues).keys() | set(self._directories("message", []))
+        sessions = self._session_files(issues).keys() | set(self._directories(self._messages_at, []))
         for session_id, entries in self._orphans(issues).items():
             if session_id not in sessions:
-                issues += [SourceIssue(f"part/{message_id}/{entry.name}", _ORPHAN) for message_id, entry in entries]
+                issues += [
+                    SourceIssue(f"{self._part_directory(session_id, message_id)}/{entry.name}", _ORPHAN) for message_id, entry in entries
+                ]
         return issues
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
+    def _part_directory(self, session_id: str, message_id: str) -> str:  # noqa: ARG002 - in older trees the session is a part of it
+        return f"part/{message_id}"
+
     def _projects(self, issues: list[SourceIssue]) -> list[ProjectRecord]:
         projects = []
         for entry in self._records("project", issues):
             notes: list[str] = []
-            data = _load(entry, notes)
+            data = load_object(entry, notes)
             if data is not None:
-                project_id = _stem(entry)
+                project_id = stem(entry)
                 shapes.note_other_ids(data, {"id": project_id}, notes)
                 projects.append(shapes.project_record(data, project_id=project_id, notes=notes))
-            _report(issues, f"project/{entry.name}", notes, loaded=data is not None)
+            report(issues, f"project/{entry.name}", notes, loaded=data is not None)
         return projects
 
     def _orphans(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
@@ -130,16 +138,16 @@ class JsonTreeSource:
         messages: set[str] = set()
         for session_id in self._directories("message", issues):
             # A directory that cannot be listed is an issue of its session.
-            messages.update(_stem(entry) for entry in self._records(f"message/{session_id}", []))
+            messages.update(stem(entry) for entry in self._records(f"message/{session_id}", []))
         orphans: dict[str, list[tuple[str, Entry]]] = {}
         for message_id in self._directories("part", issues):
             if message_id in messages:
                 continue
             for entry in self._records(f"part/{message_id}", issues):
                 notes: list[str] = []
-                data = _load(entry, notes)
+                data = load_object(entry, notes)
                 if data is None:
-                    _report(issues, f"part/{message_id}/{_printable(entry.name)}", notes, loaded=False)
+                    report(issues, f"part/{message_id}/{_printable(entry.name)}", notes, loaded=False)
                 else:
                     owner = data.get("sessionID")
                     orphans.setdefault(owner if isinstance(owner, str) else "", []).append((message_id, entry))
@@ -150,13 +158,13 @@ class JsonTreeSource:
         files: dict[str, list[tuple[str, Entry]]] = {}
         for project_id in self._directories("session", issues):
             for entry in self._records(f"session/{project_id}", issues):
-                files.setdefault(_stem(entry), []).append((project_id, entry))
+                files.setdefault(stem(entry), []).append((project_id, entry))
         return files
 
     def _stamp(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionStamp | None:
         digest = hashlib.blake2b(digest_size=16)
         problems: list[SourceIssue] = []
-        messages = self._records(f"message/{session_id}", problems)
+        messages = self._records(f"{self._messages_at}/{session_id}", problems)
         if not files and not messages and not problems:
             return None
         records = 1 if files else 0
@@ -165,70 +173,85 @@ class JsonTreeSource:
             digest.update(f"{project_id}\n".encode())
             updated_ms = max(updated_ms, _fingerprint(digest, [entry]))
         created_ms = session_id_time_ms(session_id, updated_ms) if updated_ms else None
-        parts = (self._records(f"part/{_stem(message)}", []) for message in messages)
+        parts = (self._records(self._part_directory(session_id, stem(message)), []) for message in messages)
         for entries in (messages, *parts, [entry for _, entry in orphans]):
             records += len(entries)
             updated_ms = max(updated_ms, _fingerprint(digest, entries))
-        return SessionStamp(session_id, digest.hexdigest(), records, created_ms, updated_ms or None)
+        return SessionStamp(session_id, digest.hexdigest(), records, created_ms, updated_ms or None, self._rank)
 
     def _bundle(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionBundle | None:
         issues: list[SourceIssue] = []
-        entries = self._records(f"message/{session_id}", issues)
+        entries = self._records(f"{self._messages_at}/{session_id}", issues)
         if not files and not entries and not issues:
             return None
         session = self._session(session_id, files, issues)
         messages: list[MessageRecord] = []
         parts: list[PartRecord] = []
+        inline: set[str] = set()
         for entry in entries:
-            message_id, notes = _stem(entry), list[str]()
-            data = _load(entry, notes)
+            message_id, notes = stem(entry), list[str]()
+            part_entries = self._records(self._part_directory(session_id, message_id), issues)
+            data = load_object(entry, notes)
             if data is not None:
                 shapes.note_other_ids(data, {"id": message_id, "sessionID": session_id}, notes)
-                messages.append(shapes.message_record(data, message_id=message_id, session=session, notes=notes))
-            _report(issues, f"message/{session_id}/{entry.name}", notes, loaded=data is not None)
-            parts += self._parts(message_id, session_id, self._records(f"part/{message_id}", issues), issues)
+                message, own_parts = self._message(data, message_id, session, notes)
+                messages.append(message)
+                if own_parts is not None and not part_entries:
+                    inline.add(message_id)
+                    parts += own_parts
+            report(issues, f"{self._messages_at}/{session_id}/{entry.name}", notes, loaded=data is not None)
+            parts += self._parts(message_id, session_id, part_entries, issues)
         for message_id, entry in orphans:
             parts += self._parts(message_id, session_id, [entry], issues)
         messages.sort(key=lambda message: (message.created_ms or 0, message.message_id))
-        return SessionBundle(session, messages, parts, issues)
+        return SessionBundle(session, messages, parts, issues, inline=frozenset(inline))
+
+    def _message(
+        self, data: dict[str, Any], message_id: str, session: SessionRecord, notes: list[str]
+    ) -> tuple[MessageRecord, list[PartRecord] | None]:
+        """Map a message, and the parts inside it where they lie there."""
+        return shapes.message_record(data, message_id=message_id, session=session, notes=notes), None
 
     def _session(self, session_id: str, files: list[tuple[str, Entry]], issues: list[SourceIssue]) -> SessionRecord:
         if not files:
-            issues.append(SourceIssue(f"message/{session_id}", "its session file is missing", loaded=True))
+            issues.append(SourceIssue(f"{self._messages_at}/{session_id}", "its session file is missing", loaded=True))
             return shapes.session_stub(session_id, None)
         *older, (project_id, entry) = sorted(files, key=_age)
         for other_project, other in older:
             reason = f"the session is stored under project {project_id} too; the newer file is read"
-            issues.append(SourceIssue(f"session/{other_project}/{other.name}", reason))
+            issues.append(SourceIssue(self._session_place(other_project, other), reason))
         notes: list[str] = []
-        data = _load(entry, notes)
+        data = load_object(entry, notes)
         if data is None:
             session = shapes.session_stub(session_id, project_id)
         else:
             shapes.note_other_ids(data, {"id": session_id}, notes)
             session = shapes.session_record(data, session_id=session_id, project_id=project_id, notes=notes)
-        _report(issues, f"session/{project_id}/{entry.name}", notes, loaded=data is not None)
+        report(issues, self._session_place(project_id, entry), notes, loaded=data is not None)
         return session
+
+    def _session_place(self, project_id: str, entry: Entry) -> str:
+        return f"session/{project_id}/{entry.name}"
 
     def _parts(self, message_id: str, session_id: str, entries: list[Entry], issues: list[SourceIssue]) -> list[PartRecord]:
         parts = []
         for entry in entries:
-            part_id, notes = _stem(entry), list[str]()
+            part_id, notes = stem(entry), list[str]()
             part: PartRecord | None = None
-            data = _load(entry, notes)
+            data = load_object(entry, notes)
             if data is not None:
                 expected = {"id": part_id, "messageID": message_id, "sessionID": session_id}
                 shapes.note_other_ids(data, expected, notes)
                 part = shapes.part_record(data, part_id=part_id, message_id=message_id, session_id=session_id, notes=notes)
                 if part is not None:
                     parts.append(part)
-            _report(issues, f"part/{message_id}/{entry.name}", notes, loaded=part is not None)
+            report(issues, f"{self._part_directory(session_id, message_id)}/{entry.name}", notes, loaded=part is not None)
         return parts
 
     def _records(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
         """List the `.json` entries of a directory by id."""
         entries = [entry for entry in self._entries(directory, issues) if entry.name.endswith(_SUFFIX)]
-        entries.sort(key=_stem)
+        entries.sort(key=stem)
         return entries
 
     def _directories(self, directory: str, issues: list[SourceIssue]) -> list[str]:
@@ -253,7 +276,8 @@ class JsonTreeSource:
         return usable
 
 
-def _load(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
+def load_object(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
+    """Read a file's JSON object, and note what is wrong with it."""
     try:
         if not entry.is_file():  # opening a pipe would wait for ever
             notes.append("not a regular file")
@@ -267,11 +291,6 @@ def _load(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
     if note is not None:
         notes.append(note)
     return data
-
-
-def _report(issues: list[SourceIssue], record: str, notes: list[str], *, loaded: bool) -> None:
-    if notes:
-        issues.append(SourceIssue(record, "; ".join(notes), loaded))
 
 
 def _fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
@@ -307,7 +326,8 @@ def _is_directory(entry: Entry) -> bool:
         return False
 
 
-def _stem(entry: Entry) -> str:
+def stem(entry: Entry) -> str:
+    """Return the id that a file's name gives."""
     return entry.name.removesuffix(_SUFFIX)
 
 

@@ -1,12 +1,13 @@
 """Typed records at the edge: what a reader hands over, whatever generation it read.
 
 Times are integer Unix milliseconds (UTC) as OpenCode writes them; money is USD; nothing here is priced or classified
-yet. A value that OpenCode leaves out is None. Formats: OpenCode's own records, see `json_tree` and `sqlite_v1` for
-where they lie.
+yet. A value that OpenCode leaves out is None. Formats: OpenCode's own records, see `json_tree`, `project_tree`, `sqlite_v1`,
+`sqlite_v2` and `export_file` for where they lie.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -14,6 +15,21 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+class Rank(IntEnum):
+    """Which of two places that hold the same session is read: the higher one.
+
+    Each generation of OpenCode took over what the one before had written and left it lying, so the newest form is the one that was written
+    last. An export is a copy for passing on, and may have its texts taken out: it is read only where no store has the session.
+    """
+
+    SANITIZED_EXPORT = 4
+    EXPORT = 5
+    PROJECT_TREE = 10
+    JSON_TREE = 20
+    SQLITE_V1 = 30
+    SQLITE_V2 = 40
 
 
 class SourceIssue(msgspec.Struct, frozen=True):
@@ -62,6 +78,7 @@ class MessageRecord(msgspec.Struct, frozen=True):
         tokens: The `tokens` object as OpenCode stored it, unchecked: any JSON value.
         error: The `error` object of a call that failed.
         summary_title: The title that OpenCode had a model write for a user's message.
+        version: The OpenCode version whose meaning the tokens have, where that is not the session's.
     """
 
     message_id: str
@@ -78,6 +95,7 @@ class MessageRecord(msgspec.Struct, frozen=True):
     tokens: Any
     error: dict[str, Any] | None
     summary_title: str | None = None
+    version: str | None = None
 
 
 class PartRecord(msgspec.Struct, frozen=True):
@@ -103,7 +121,10 @@ class SessionStamp(msgspec.Struct, frozen=True):
             part's body.
         records: How many records (session, messages and parts) the session holds.
         created_ms: The session's own start, to load originals before their forks. None where it takes a read to know.
-        updated_ms: When it changed last; of two sources of a kind, the later one is read.
+        updated_ms: When anything of it was written last.
+        rank: How good the form is in which the source holds the session.
+        changed_ms: When the session itself changed last, where the store says so: rows that OpenCode took over from an older store carry
+            the time at which it did. Of two sources of a rank, the later one is read.
     """
 
     session_id: str
@@ -111,19 +132,48 @@ class SessionStamp(msgspec.Struct, frozen=True):
     records: int
     created_ms: int | None
     updated_ms: int | None
+    rank: int
+    changed_ms: int | None = None
+
+
+class SessionTotals(msgspec.Struct, frozen=True):
+    """What OpenCode 2.x keeps as a session's own sums: those of its messages, and of calls that have no message.
+
+    Attributes:
+        cost: USD as stored, unchecked.
+        tokens: In the shape of a message's `tokens`, unchecked.
+        from_ms: Where the session is a fork, messages from before this were copied and are not in the sums.
+        outside: Ids of messages that are not in the sums, as OpenCode 1.x has written them since.
+    """
+
+    cost: Any
+    tokens: dict[str, Any]
+    from_ms: int | None
+    outside: frozenset[str] = frozenset()
 
 
 class SessionBundle(msgspec.Struct, frozen=True):
-    """One session with everything in it, and what of it could not be read."""
+    """One session with everything in it, and what of it could not be read.
+
+    Attributes:
+        session: The session.
+        messages: Its messages.
+        parts: The parts of all its messages.
+        issues: What could not be read as it stands.
+        totals: The session's own sums, where it has any beyond its messages.
+        inline: Ids of the messages that hold their parts inside: those have no ids in OpenCode and got some of the form `<message>:0001`.
+    """
 
     session: SessionRecord
     messages: list[MessageRecord]
     parts: list[PartRecord]
     issues: list[SourceIssue]
+    totals: SessionTotals | None = None
+    inline: frozenset[str] = frozenset()
 
 
 class Source(Protocol):
-    """One place that holds sessions: a JSON tree, or one database file.
+    """One place that holds sessions: a JSON tree, a database file, or an export.
 
     A reader never writes to its source, and never raises for a bad record: it reports the record and goes on with the
     next.
@@ -131,7 +181,6 @@ class Source(Protocol):
 
     kind: str
     path: Path
-    rank: int  # of two sources that hold the same session, the higher rank is read
 
     def stamps(self) -> list[SessionStamp]:
         """List the sessions, without reading their bodies."""

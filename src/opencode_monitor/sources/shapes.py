@@ -29,6 +29,7 @@ PART_TYPES = frozenset(
         "retry",
         "compaction",
         "subtask",
+        "skill",
     }
 )
 ROLES = frozenset({"user", "assistant", "system"})
@@ -230,7 +231,7 @@ def time_ms(value: object, name: str, notes: list[str]) -> int | None:
     if value > _YEAR_2200_MS:
         notes.append(f"{name} is later than the year 2200")
         return None
-    return int(value)
+    return int(value) or None
 
 
 def _text(data: dict[str, Any], key: str, notes: list[str]) -> str | None:

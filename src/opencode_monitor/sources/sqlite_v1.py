@@ -8,66 +8,57 @@ order differs between fresh and upgraded files: all are probed, and selected by 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from opencode_monitor.errors import SourceError
 from opencode_monitor.sources import shapes
-from opencode_monitor.sources.decode import REPLACED, clean, decode_object, is_storable_id
+from opencode_monitor.sources.decode import is_storable_id
+from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.records import (
     MessageRecord,
     PartRecord,
     ProjectRecord,
+    Rank,
     SessionBundle,
     SessionRecord,
     SessionStamp,
     SourceIssue,
 )
-from opencode_monitor.sources.sqlite_access import Row, SessionRows, Snapshot, describe
+from opencode_monitor.sources.sqlite_access import Row, SessionRows, Snapshot
+from opencode_monitor.sources.sqlite_reader import NO_ID, SqliteReader, decode, session_of_row, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-_REQUIRED = {
+REQUIRED = {
     "session": ("id",),
     "message": ("id", "session_id", "data"),
     "part": ("id", "message_id", "session_id", "data"),
 }
-_NO_ID = "its id is not text; not loaded"
+"""The tables that are read, and the columns that each cannot do without."""
+
+_SESSION_COLUMNS = ("id", "project_id", "parent_id", "title", "directory", "time_created", "time_updated", "version")
 
 
-class SqliteSource:
+class SqliteSource(SqliteReader):
     """An `opencode.db` of OpenCode 1.2 to 1.18, as it was when it was opened.
 
     Args:
         path: The database file.
-        busy_timeout_s: How long to wait for another program's lock.
+        snapshot: The open database.
 
     Raises:
-        SourceError: It cannot be opened, or lacks a table or column without which there is nothing to read.
+        SourceError: It lacks a table or column without which there is nothing to read.
     """
 
-    kind = "sqlite"
-    rank = 20
-
-    def __init__(self, path: Path, busy_timeout_s: float = 5.0) -> None:
-        self.path = path
-        self._snapshot = Snapshot(path, busy_timeout_s)
-        self._connection = self._snapshot.connection
-        try:
-            with self._reading():
-                self._columns = {table: self._table_columns(table) for table in (*_REQUIRED, "project", "session_v2")}
-                self._check_columns()
-                self._messages = SessionRows(
-                    self._connection, "message", f"id, {self._column('message', 'time_created')}, CAST(data AS BLOB)"
-                )
-                self._parts = SessionRows(self._connection, "part", "id, message_id, CAST(data AS BLOB)")
-        except BaseException:
-            self._snapshot.close()
-            raise
+    def __init__(self, path: Path, snapshot: Snapshot) -> None:
+        super().__init__(path, snapshot, REQUIRED, "OpenCode 1.2 to 1.18")
+        with self._reading():
+            columns = f"id, {self._column('message', 'time_created')}, CAST(data AS BLOB)"
+            self._messages = SessionRows(self._connection, "message", columns)
+            self._parts = SessionRows(self._connection, "part", "id, message_id, CAST(data AS BLOB)")
 
     def stamps(self) -> list[SessionStamp]:
         """List the sessions by the counts and times of their rows.
@@ -88,10 +79,11 @@ class SqliteSource:
             text = repr((session, of_messages, of_parts))
             records = sum((session is not None, of_messages[0] if of_messages else 0, of_parts[0] if of_parts else 0))
             created_ms = shapes.time_ms(session[5], "time_created", []) if session else None
+            changed_ms = shapes.time_ms(session[6], "time_updated", []) if session else None
             updates = (session and session[6], of_messages and of_messages[2], of_parts and of_parts[2])
             times = [time for update in updates if (time := shapes.time_ms(update, "time_updated", [])) is not None]
             signature = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None)))
+            stamps.append(SessionStamp(session_id, signature, records, created_ms, max(times, default=None), Rank.SQLITE_V1, changed_ms))
         return stamps
 
     def projects(self) -> list[ProjectRecord]:
@@ -116,7 +108,7 @@ class SqliteSource:
             among them: they were billed.
         """
         for session_id in session_ids:
-            bundle = self._bundle(session_id)
+            bundle = self.bundle(session_id)
             if bundle is not None:
                 yield bundle
 
@@ -124,7 +116,7 @@ class SqliteSource:
         """List what cannot be read and belongs to no session.
 
         Returns:
-            Rows without a usable id or session, and a word on sessions that only OpenCode 2.x can read.
+            Rows without a usable id or session.
 
         Raises:
             SourceError: The file is damaged.
@@ -137,82 +129,27 @@ class SqliteSource:
                 if is_storable_id(session_id):
                     sessions.add(session_id)
                 else:
-                    issues.append(SourceIssue(f"session:{_shown(session_id)}", _NO_ID))
+                    issues.append(SourceIssue(f"session:{shown(session_id)}", NO_ID))
             for message_id, session_id in self._connection.execute("SELECT id, session_id FROM message"):
                 if is_storable_id(session_id):
                     sessions.add(session_id)
                 else:
-                    issues.append(SourceIssue(f"message:{_shown(message_id)}", "its session_id is not text; not loaded"))
+                    issues.append(SourceIssue(f"message:{shown(message_id)}", "its session_id is not text; not loaded"))
             for part_id, session_id in self._connection.execute("SELECT id, session_id FROM part"):
                 if session_id not in sessions:
                     reason = "part of a session that is no longer stored; not loaded"
-                    issues.append(SourceIssue(f"part:{_shown(part_id)}", reason))
-            if self._columns["session_v2"]:
-                ((count,),) = self._connection.execute("SELECT count(*) FROM session_v2")
-                if count:
-                    reason = f"{count} sessions in the format of OpenCode 2.x, which this version does not read yet"
-                    issues.append(SourceIssue("session_v2", reason))
+                    issues.append(SourceIssue(f"part:{shown(part_id)}", reason))
         return issues
 
     def close(self) -> None:
-        """Close the file, and remove what opening it has made."""
-        self._snapshot.close()
-
-    def _table_columns(self, table: str) -> frozenset[str]:
-        return frozenset(row[1] for row in self._connection.execute(f"PRAGMA table_info({table})"))
-
-    def _check_columns(self) -> None:
-        if self._columns["session_v2"] and not self._columns["session"]:
-            raise SourceError(f"{self.path}: databases of OpenCode 2.x are not read by this version yet")
-        for table, required in _REQUIRED.items():
-            if not self._columns[table]:
-                raise SourceError(f"{self.path} has no table {table}: it is not a database of OpenCode 1.2 to 1.18")
-            missing = [column for column in required if column not in self._columns[table]]
-            if missing:
-                raise SourceError(f"{self.path}: table {table} has no column {', '.join(missing)}; this shape is not known")
-
-    def _column(self, table: str, column: str) -> str:
-        return column if column in self._columns[table] else "NULL"
+        """Do nothing: who opened the file closes it."""
 
     def _select_sessions(self) -> str:
-        names = ("project_id", "parent_id", "title", "directory", "time_created", "time_updated", "version")
-        columns = ", ".join(self._column("session", name) for name in names)
-        return f"SELECT id, {columns} FROM session"  # noqa: S608 - the names are this module's own
+        columns = ", ".join(self._column("session", name) for name in _SESSION_COLUMNS)
+        return f"SELECT {columns} FROM session"  # noqa: S608 - the names are this module's own
 
-    def _row_stamps(self, table: str) -> dict[str, Row]:
-        updated = self._column(table, "time_updated")
-        # NOT INDEXED: one pass over the table and a sort of short rows; the index on session_id would jump about in the
-        # file. Masked to 40 bits, no wrong value can make the sum overflow.
-        rows = self._connection.execute(
-            f"SELECT session_id, count(*), max(id), max({updated}), sum({updated} & 0xFFFFFFFFFF) "  # noqa: S608 - own names
-            f"FROM {table} NOT INDEXED GROUP BY session_id"
-        )
-        return {row[0]: row[1:] for row in rows if is_storable_id(row[0])}
-
-    def _projects(self, issues: list[SourceIssue]) -> list[ProjectRecord]:
-        if "id" not in self._columns["project"]:
-            return []
-        names = ("worktree", "name", "vcs", "time_created", "time_updated")
-        columns = ", ".join(self._column("project", name) for name in names)
-        with self._reading():
-            rows = self._connection.execute(f"SELECT id, {columns} FROM project ORDER BY id").fetchall()  # noqa: S608 - own names
-        projects = []
-        for project_id, worktree, name, vcs, created, updated in rows:
-            notes: list[str] = []
-            if is_storable_id(project_id):
-                shape = {
-                    "worktree": worktree,
-                    "name": name,
-                    "vcs": vcs,
-                    "time": {"created": created, "updated": updated},
-                }
-                projects.append(shapes.project_record(_storable(shape, notes), project_id=project_id, notes=notes))
-            else:
-                notes.append(_NO_ID)
-            _report(issues, f"project:{_shown(project_id)}", notes, loaded=is_storable_id(project_id))
-        return projects
-
-    def _bundle(self, session_id: str) -> SessionBundle | None:
+    def bundle(self, session_id: str) -> SessionBundle | None:
+        """Read one session; None if nothing of it is there."""
         issues: list[SourceIssue] = []
         rows: dict[str, list[Row]] = {"session": [], "message": [], "part": []}
         try:
@@ -236,21 +173,8 @@ class SqliteSource:
         if not rows:
             issues.append(SourceIssue(f"session:{session_id}", "its session row is missing", loaded=True))
             return shapes.session_stub(session_id, None)
-        _, project_id, parent_id, title, directory, created, updated, version = rows[0]
-        notes: list[str] = []
-        shape = {
-            "parentID": parent_id,
-            "title": title,
-            "directory": directory,
-            "version": version,
-            "time": {"created": created, "updated": updated},
-        }
-        if project_id is not None and not is_storable_id(project_id):
-            notes.append("project_id is not text")
-            project_id = None
-        session = shapes.session_record(_storable(shape, notes), session_id=session_id, project_id=project_id, notes=notes)
-        _report(issues, f"session:{session_id}", notes, loaded=True)
-        return session
+        row = dict(zip(_SESSION_COLUMNS, rows[0], strict=True))
+        return session_of_row(row, place=f"session:{session_id}", issues=issues)
 
     def _map_parts(
         self,
@@ -264,27 +188,20 @@ class SqliteSource:
             notes: list[str] = []
             part: PartRecord | None = None
             if not is_storable_id(part_id) or not is_storable_id(message_id):
-                notes.append(_NO_ID)
+                notes.append(NO_ID)
             elif message_id not in own_messages and self._is_stored(message_id):
                 notes.append("part of a message of another session; not loaded")
-            elif (data := _decode(raw, notes)) is not None:
+            elif (data := decode(raw, notes)) is not None:
                 part = shapes.part_record(data, part_id=part_id, message_id=message_id, session_id=session_id, notes=notes)
                 if part is not None:
                     parts.append(part)
-            _report(issues, f"part:{_shown(part_id)}", notes, loaded=part is not None)
+            report(issues, f"part:{shown(part_id)}", notes, loaded=part is not None)
         parts.sort(key=lambda part: (part.message_id, part.part_id))
         return parts
 
     def _is_stored(self, message_id: object) -> bool:
         with self._reading():
             return self._connection.execute("SELECT 1 FROM message WHERE id = ?", (message_id,)).fetchone() is not None
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise describe(self.path, error) from error
 
 
 def _map_messages(session: SessionRecord, rows: Iterable[Row], issues: list[SourceIssue]) -> list[MessageRecord]:
@@ -293,37 +210,9 @@ def _map_messages(session: SessionRecord, rows: Iterable[Row], issues: list[Sour
         notes: list[str] = []
         data: dict[str, Any] | None = None
         if not is_storable_id(message_id):
-            notes.append(_NO_ID)
-        elif (data := _decode(raw, notes)) is not None:
+            notes.append(NO_ID)
+        elif (data := decode(raw, notes)) is not None:
             messages.append(shapes.message_record(data, message_id=message_id, session=session, notes=notes, stored_created=time_created))
-        _report(issues, f"message:{_shown(message_id)}", notes, loaded=data is not None)
+        report(issues, f"message:{shown(message_id)}", notes, loaded=data is not None)
     messages.sort(key=lambda message: (message.created_ms or 0, message.message_id))
     return messages
-
-
-def _decode(raw: bytes | None, notes: list[str]) -> dict[str, Any] | None:
-    if not raw:
-        notes.append("no data")
-        return None
-    data, note = decode_object(raw)
-    if note is not None:
-        notes.append(note)
-    return data
-
-
-def _storable(shape: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    cleaned: dict[str, Any]
-    cleaned, changed = clean(shape)
-    if changed:
-        notes.append(REPLACED)
-    return cleaned
-
-
-def _report(issues: list[SourceIssue], record: str, notes: list[str], *, loaded: bool) -> None:
-    if notes:
-        issues.append(SourceIssue(record, "; ".join(notes), loaded))
-
-
-def _shown(record_id: object) -> str:
-    """Show an id in an issue, which must be storable even if the id is not."""
-    return str(record_id) if is_storable_id(record_id) else ascii(record_id)

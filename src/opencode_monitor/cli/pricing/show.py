@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def missing(state: State, as_json: bool) -> None:
     """List the models with calls that have no price."""
-    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.pricing.book import NO_MODEL  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import PricingRepository  # noqa: PLC0415 - as above
 
     with state.sessions()() as session:
         repository = PricingRepository(session)
@@ -33,7 +34,8 @@ def missing(state: State, as_json: bool) -> None:
         model = plain(str(row["model"]))
         mode = modes.get(str(row["model"]))
         why = "" if mode is None else f"   (aliased to {plain(mode)} prices, and there are none at that time)"
-        click.echo(f"{row['calls']:>8,} calls  {model}   opencode-monitor pricing set {model} --input USD --output USD{why}")
+        hint = "OpenCode does not say which" if model == NO_MODEL else f"opencode-monitor pricing set {model} --input USD --output USD{why}"
+        click.echo(f"{row['calls']:>8,} calls  {model}   {hint}")
     if not rows:
         click.echo("Every call has a price.")
 

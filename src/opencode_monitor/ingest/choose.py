@@ -1,0 +1,114 @@
+"""Choose for each session the source to read it from: each session counts once, wherever it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from opencode_monitor.ingest.marks import gone_sessions
+from opencode_monitor.models import IngestedSession, KnownSource
+from opencode_monitor.sources.records import Rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from typing import Any
+
+    from opencode_monitor.sources.discover import SourceLocation
+    from opencode_monitor.sources.records import SessionStamp, Source
+
+# What the rows of each kind of source are worth that were stored before their rank was.
+_RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
+
+_Merit = tuple[int, int, int]
+"""The rank of a copy of a session, its last change in Unix milliseconds, and its records: the greatest is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open source, with the sessions to read from it in this run.
+
+    Attributes:
+        gone: The sessions that were read from it once and are not there, each with whether that is new; and those that are there again.
+    """
+
+    location: SourceLocation
+    source: Source
+    stamps: dict[str, SessionStamp]
+    gone: dict[str, bool] = field(default_factory=dict)
+
+
+def changed_ms(stamp: SessionStamp) -> int | None:
+    """Return when a session changed last, in Unix milliseconds: by its own word, else by its rows' or files'."""
+    return stamp.updated_ms if stamp.changed_ms is None else stamp.changed_ms
+
+
+def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bool, since: datetime | None) -> tuple[list[Opened], int]:
+    """Choose for each session the source to read it from, and leave out what did not change since it was read.
+
+    What was read from other sources before counts like a source of this run: neither a worse nor an older copy replaces what is stored,
+    whichever of them is imported first.
+
+    Args:
+        connection: Outside a transaction; none is open afterwards.
+        opened: The open sources with all their sessions.
+        full: Read unchanged sessions too.
+        since: Leave out sessions that did not change after this.
+
+    Returns:
+        The sources with the sessions to read; and how many records are stored as they are.
+    """
+    read_before = connection.execute(
+        sa.select(
+            IngestedSession.session_id,
+            IngestedSession.source_id,
+            IngestedSession.signature,
+            IngestedSession.records,
+            IngestedSession.source_rank,
+            IngestedSession.changed_at,
+            IngestedSession.gone_at,
+            KnownSource.kind,
+        ).join(KnownSource, KnownSource.source_id == IngestedSession.source_id)
+    ).all()
+    connection.rollback()
+    signatures = {(row.source_id, row.session_id): row.signature for row in read_before}
+    current = {one.location.source_id: one.stamps for one in opened}
+    best = _best(opened, (row for row in read_before if row.session_id not in current.get(row.source_id, {})))
+    since_ms = 0 if since is None else int(since.timestamp() * 1000)
+    unchanged = 0
+    chosen = []
+    for one in opened:
+        to_read: dict[str, SessionStamp] = {}
+        source_id = one.location.source_id
+        for session_id, stamp in one.stamps.items():
+            reads_from = best[session_id]
+            is_elsewhere = reads_from != source_id
+            if (is_elsewhere and reads_from in current) or (stamp.updated_ms or 0) < since_ms:
+                continue
+            if is_elsewhere or (not full and signatures.get((source_id, session_id)) == stamp.signature):
+                unchanged += stamp.records
+            else:
+                to_read[session_id] = stamp
+        of_source = [(row.session_id, row.gone_at) for row in read_before if row.source_id == source_id]
+        chosen.append(Opened(one.location, one.source, to_read, gone_sessions(of_source, one.stamps)))
+    return chosen, unchanged
+
+
+def _best(opened: Iterable[Opened], stored: Iterable[Any]) -> dict[str, str]:
+    """Map each session to the source with its best copy, of those that are stored and those that are there now."""
+    best: dict[str, tuple[_Merit, str]] = {}
+
+    def offer(session_id: str, merit: _Merit, source_id: str) -> None:
+        if session_id not in best or merit > best[session_id][0]:
+            best[session_id] = (merit, source_id)
+
+    for row in stored:
+        rank = _RANK_OF_KIND.get(row.kind, 0) if row.source_rank is None else row.source_rank
+        stored_ms = 0 if row.changed_at is None else round(row.changed_at.timestamp() * 1000)
+        offer(row.session_id, (rank, stored_ms, row.records), row.source_id)
+    for one in opened:
+        for session_id, stamp in one.stamps.items():
+            offer(session_id, (stamp.rank, changed_ms(stamp) or 0, stamp.records), one.location.source_id)
+    return {session_id: source_id for session_id, (_, source_id) in best.items()}
