@@ -32,9 +32,10 @@ DUCKDB_SETTINGS = {
     # A checkpoint rewrites the part of a table that is not full yet. After every 16 MB of log, DuckDB's default, a load
     # of long texts spent most of its time so: 21,000 rows a second instead of 30,000, and a file a third larger.
     "checkpoint_threshold": "256MB",
-    # A monitor of private sessions fetches no code from the network. The wheel contains what is used: JSON and ICU.
+    # A monitor of private sessions fetches no code from the network: the wheel contains what is used. Loading that stays allowed, as
+    # DuckDB needs it to replay the log of a process that was killed, where a table in it has a default such as now().
     "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
+    "autoload_known_extensions": True,
     # A missing table is an error, not a Python variable that happens to have its name.
     "python_enable_replacements": False,
 }

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+# Thirty years. What an old database holds beyond that is no duration: one NaN spoils a sum, and PostgreSQL refuses one that overflows.
+_LONGEST_MS = 1e12
+
 
 def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *, now: datetime) -> None:
     """Write both tables for some sessions, or for all: the backfill is the same code.
@@ -51,7 +54,7 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
     calls = _count(ToolCall, scope)
     execution = (
         sa.select(ToolCall.session_id, sa.func.sum(ToolCall.execution_time_ms).label("total"))
-        .where(in_scope(ToolCall.session_id, scope))
+        .where(in_scope(ToolCall.session_id, scope), ToolCall.execution_time_ms.between(0, _LONGEST_MS))
         .group_by(ToolCall.session_id)
         .subquery("execution")
     )
