@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried clean
+.PHONY: help install run test test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +22,10 @@ run: install ## Import OpenCode's data, or a sample where there is none, and sho
 	@if $(CLI) import --dry-run >/dev/null 2>&1; then $(CLI) import && $(CLI) daily && $(CLI) models; else $(CLI) demo; fi
 
 test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
+
+test-full: install ## The acceptance of the migration at its full size on PostgreSQL too, with the counts of the crash tests
+	$(BIN)/python -m pytest --full -rP tests/migrations/test_acceptance.py tests/migrations/test_crash.py
 
 lint: install ## Check style, types and imports
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
-from factories import NOON
-from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.engine import DUCKDB_SETTINGS, create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.pricing.book import seed_price_book
 
@@ -34,9 +34,18 @@ AS_FILES = "STRATEGY FILE_COPY"
 """How PostgreSQL copies a template three times as fast: not by way of its log, which nobody will read."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--full`."""
+    parser.addoption("--full", action="store_true", help="the acceptance of the migration at its full size on PostgreSQL too")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, or a worker would be left with it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+# Two workers share two cores, and small queries on one thread cost a third less.
+DUCKDB_SETTINGS["threads"] = 1
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +131,10 @@ def postgresql_at_head(postgres_server: str) -> str:
 
 
 def _seed_prices(url: str) -> None:
-    """Load the price book once, instead of in each test that prices something."""
+    """Load the price book once, instead of in each test that prices something: by today's date, so that no test has a price come due."""
     engine = create_database_engine(url)
     with engine.begin() as connection:
-        seed_price_book(connection, now=NOON)
+        seed_price_book(connection, now=datetime.now(UTC))
     engine.dispose()
 
 
