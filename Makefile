@@ -24,7 +24,7 @@ run: install ## Import OpenCode's data, or a sample where there is none, and sho
 test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
 	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
 
-test-full: install ## The acceptance of the migration at its full size on PostgreSQL too, with the counts of the crash tests
+test-full: install ## The acceptance of the migration and its kills at 200,000 parts, with the counts
 	$(BIN)/python -m pytest --full -rP tests/migrations/test_acceptance.py tests/migrations/test_crash.py
 
 lint: install ## Check style, types and imports

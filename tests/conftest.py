@@ -36,7 +36,7 @@ AS_FILES = "STRATEGY FILE_COPY"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
-    parser.addoption("--full", action="store_true", help="the acceptance of the migration at its full size on PostgreSQL too")
+    parser.addoption("--full", action="store_true", help="the migrations of the acceptance and of the kills at 200,000 parts")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from opencode_monitor.db.checksum import Checksum
 
 ROOT = Path(__file__).parents[2]
-PARTS = 200_000
-# A server on two cores takes a minute for all of them: `make test-full`.
-PARTS_ON_POSTGRESQL = 20_000
 OLD_COLUMNS = COLUMNS[:29]
 # But for session_stats, which the program computes anew when it has reached head, and stubs, which stay as long as it counts their parts.
 OLD_TABLES = {
@@ -118,15 +115,11 @@ def missing(engine: sa.Engine, left: str, right: str) -> Sequence[str]:
 
 
 @pytest.mark.long
-def test_alembic_on_200_000_odd_parts_goes_up_verifies_and_comes_down_unchanged(
-    empty_database_url: str, pytestconfig: pytest.Config
-) -> None:
+def test_alembic_on_many_odd_parts_goes_up_verifies_and_comes_down_unchanged(empty_database_url: str, many: int) -> None:
     url = empty_database_url
-    is_full = url.startswith("duckdb") or pytestconfig.getoption("full")
-    parts = PARTS if is_full else PARTS_ON_POSTGRESQL
     upgrade(url, "baseline")
     engine = create_database_engine(url, wait_seconds=5)
-    load(engine, parts, possible_tokens=True)
+    load(engine, many, possible_tokens=True)
     before, others_before = old_parts(engine), others(engine)
 
     up = command("alembic", url, "upgrade", "head")
@@ -148,7 +141,7 @@ def test_alembic_on_200_000_odd_parts_goes_up_verifies_and_comes_down_unchanged(
 
     runs = (up, verified, down, up_again)
     assert [one.returncode for one in runs] == [0, 0, 0, 0], "".join(one.stdout + one.stderr for one in runs)
-    assert before.rows == first["parts"].rows == parts
+    assert before.rows == first["parts"].rows == many
     assert before.differences(after) == []
     assert others_after == others_before
     assert (lost, added) == ([], [])

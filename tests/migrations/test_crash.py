@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROGRAM = Path(sys.executable).with_name("opencode-monitor")
-PARTS = 200_000
-KILLS = 25
-KILLS_IN_COMMIT = 5
-KILLS_DOWN = 5
+# With `--full`, and without.
+KILLS = {True: 25, False: 8}
+KILLS_IN_COMMIT = {True: 5, False: 2}
+KILLS_DOWN = {True: 5, False: 3}
 MOVE = "denormalize_parts"
 OLD_COLUMNS = COLUMNS[:29]
 MADE_BY_THE_MOVE = {"parts_legacy", *(subtype.__tablename__ for subtype in PART_SUBTYPES)}
 # Narrow rows of every type: what counts is their number.
-NARROW_PARTS = f"""
+NARROW_PARTS = """
     INSERT INTO parts (part_id, session_id, part_type, content, tool_name, file_path, file_operation, tokens_input, cost_usd, created_at)
     SELECT 'prt_' || i, 'ses_' || i % 1600, part_type, CASE WHEN part_type IN ('text', 'thinking') THEN 'text ' || i END,
            CASE WHEN part_type = 'tool_call' THEN 'bash' END, CASE WHEN i % 3 = 0 THEN '/a/' || i % 900 END,
            CASE WHEN i % 3 = 0 THEN 'edit' END, CASE WHEN part_type = 'step_finish' THEN i END, CASE WHEN i % 5 = 0 THEN i / 1e6 END,
            TIMESTAMP '2026-01-01 00:00:00' + i * INTERVAL '1 second'
     FROM (SELECT i, ['text', 'tool_call', 'step_start', 'step_finish', 'thinking', 'error', 'patch', 'wormhole'][1 + i % 8] AS part_type
-          FROM generate_series(1, {PARTS}) AS numbers (i)) typed
+          FROM generate_series(1, {many}) AS numbers (i)) typed
 """
 
 
@@ -93,14 +93,14 @@ def killer() -> Iterator[Killer]:
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Old:
-    """Make a database of 200,000 parts that stands at baseline; to be copied."""
+def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
+    """Make a database of many parts that stands at baseline; to be copied."""
     file = tmp_path_factory.mktemp("old") / "old.duckdb"
     upgrade(url_of(file), "baseline")
     engine = create_database_engine(url_of(file))
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sessions (session_id) SELECT 'ses_' || i FROM generate_series(0, 1550) AS numbers (i)")
-        connection.exec_driver_sql(NARROW_PARTS)
+        connection.exec_driver_sql(NARROW_PARTS.format(many=many))
     with engine.connect() as connection:
         connection.exec_driver_sql("CHECKPOINT")
     return Old(file, checksum_of(file))
@@ -151,19 +151,22 @@ def kill_often(
 
 
 @pytest.mark.long
-def test_upgrade_killed_at_25_moments_leaves_the_old_database_or_the_new_one(killer: Killer, old: Old, new: New, tmp_path: Path) -> None:
+def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
+    killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
+) -> None:
     file = tmp_path / "killed.duckdb"
+    kills, in_commit = KILLS[is_full], KILLS_IN_COMMIT[is_full]
 
     counts = kill_often(
         lambda **when: killer.run(old.file, file, "head", **when),
         new.up,
-        over_the_run=KILLS - KILLS_IN_COMMIT,
-        in_commit=KILLS_IN_COMMIT,
+        over_the_run=kills - in_commit,
+        in_commit=in_commit,
         check=lambda: outcome(file, old),
     )
 
-    tell(f"{KILLS} kills of an upgrade of {PARTS:,} parts, {new.up.seconds:.1f} s long: {dict(counts)}")
-    assert (counts.total(), counts["mixed"]) == (KILLS, 0)
+    tell(f"{kills} kills of an upgrade of {old.parts.rows:,} parts, {new.up.seconds:.1f} s long: {dict(counts)}")
+    assert (counts.total(), counts["mixed"]) == (kills, 0)
     assert counts["old"] > 0
     # Not a stray file but what DuckDB itself looks for when it opens the database.
     assert {path.name for path in tmp_path.iterdir()} <= {"killed.duckdb", "killed.duckdb.wal"}
@@ -171,20 +174,21 @@ def test_upgrade_killed_at_25_moments_leaves_the_old_database_or_the_new_one(kil
 
 @pytest.mark.long
 def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(
-    killer: Killer, old: Old, new: New, tmp_path: Path
+    killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
 ) -> None:
     file = tmp_path / "killed.duckdb"
+    kills = KILLS_DOWN[is_full]
 
     counts = kill_often(
         lambda **when: killer.run(new.file, file, "baseline", up=False, **when),
         new.down,
-        over_the_run=KILLS_DOWN - 2,
-        in_commit=2,
+        over_the_run=kills - 1,
+        in_commit=1,
         check=lambda: outcome(file, old),
     )
 
-    tell(f"{KILLS_DOWN} kills of a downgrade of {PARTS:,} parts, {new.down.seconds:.1f} s long: {dict(counts)}")
-    assert (counts.total(), counts["mixed"]) == (KILLS_DOWN, 0)
+    tell(f"{kills} kills of a downgrade of {old.parts.rows:,} parts, {new.down.seconds:.1f} s long: {dict(counts)}")
+    assert (counts.total(), counts["mixed"]) == (kills, 0)
     assert {path.name for path in tmp_path.iterdir()} <= {"killed.duckdb", "killed.duckdb.wal"}
 
 

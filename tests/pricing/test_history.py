@@ -164,7 +164,7 @@ class TestSeedPriceBook:
 
         assert added == []
         assert stored_periods(connection) == before
-        assert all(row.recorded_at == NOON for row in before)
+        assert len({row.recorded_at for row in before}) == 1
 
     def test_seed_price_book_later_confirms_what_came_due_and_changes_no_price(self, session: Session) -> None:
         connection = session.connection()
