@@ -492,7 +492,7 @@ class TestOnce:
         assert cost == total(engine).cost_usd == store.total[6]
         assert read(engine, "SELECT count(*) FROM source_sessions WHERE gone_at IS NOT NULL") == [(0,)]
 
-    def test_import_steps_of_a_deleted_message_count_without_a_price(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_import_steps_of_a_message_deleted_before_are_kept_and_in_no_sum(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         storage = stores.write_json(store, tmp_path)
         last = store.messages[-1]
@@ -500,11 +500,12 @@ class TestOnce:
 
         load(engine, tmp_path)
 
-        found = read(engine, f"SELECT role, model_id, reported_cost_usd, cost_basis FROM messages WHERE message_id = '{last['id']}'")
-        assert found == [("assistant", None, Decimal("0.001"), "unpriced")]
-        assert read(engine, "SELECT message_id, gone_at FROM gone_messages") == [(last["id"], NOW.replace(tzinfo=None))]
-        assert (total(engine).calls, total(engine).unpriced_calls) == (2, 1)
-        assert total(engine).reported_cost_usd == Decimal("0.002")
+        of_message = f"WHERE message_id = '{last['id']}'"
+        steps = read(engine, f"SELECT reported_cost_usd, step_cost_usd FROM step_events {of_message} AND event = 'finish'")
+        assert steps == [(Decimal("0.001"), None)]
+        assert read(engine, f"SELECT count(*) FROM messages {of_message}") == [(0,)]
+        assert (total(engine).calls, total(engine).unpriced_calls) == (1, 0)
+        assert total(engine).reported_cost_usd == Decimal("0.001")
         assert findings(engine) == []
 
     def test_import_message_deleted_after_an_import_keeps_its_model(self, engine: sa.Engine, tmp_path: Path) -> None:

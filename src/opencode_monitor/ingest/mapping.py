@@ -41,7 +41,7 @@ from opencode_monitor.pricing.tokens import (
     read_cost,
     read_tokens,
 )
-from opencode_monitor.sources.ids import message_id_time_ms, part_id_time_ms
+from opencode_monitor.sources.ids import part_id_time_ms
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SourceIssue
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ class SessionRows:
         derived: Ids of the parts that no record of their own stands for.
         derived_messages: The same of messages.
         inline: Ids of the messages whose parts lie inside them: whatever other parts were stored of them are the same in another form.
-        stand_ins: Ids of the deleted messages that have a row for the sake of their steps: what is stored of one already is better.
     """
 
     session_id: str
@@ -90,7 +89,6 @@ class SessionRows:
     derived: set[str] = field(default_factory=set)
     derived_messages: set[str] = field(default_factory=set)
     inline: frozenset[str] = frozenset()
-    stand_ins: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -139,8 +137,12 @@ def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> Se
         placed.extend(own)
     known = {message.message_id for message in messages}
     for message_id, parts in parts_by_message.items():
+        # Parts of a deleted or unreadable message: stored and shown, and in no sum, as nothing says which model wrote them.
         if message_id not in known:
-            placed.extend(_add_orphans(out, bundle, message_id, parts))
+            stand_in = _stand_in(message_id, bundle)
+            own = _place(stand_in, sorted(parts, key=lambda part: part.part_id))
+            _measure_steps(own, stand_in, bundle.session.version, out.issues)
+            placed.extend(own)
     placed.sort(key=lambda part: (part.created_ms is None, part.created_ms, part.record.part_id))
     for sequence_number, placed_part in enumerate(placed, start=1):
         _add_part(out.rows, placed_part, sequence_number)
@@ -149,21 +151,6 @@ def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> Se
     _add_models(out.rows, messages)
     out.rows["sessions"].append(_session_row(bundle, messages))
     return out
-
-
-def _add_orphans(out: SessionRows, bundle: SessionBundle, message_id: str, parts: list[PartRecord]) -> list[_PlacedPart]:
-    """Place the parts of a deleted or unreadable message, and give it a row if a call of it is among them."""
-    stand_in = _stand_in(message_id, bundle)
-    own = _place(stand_in, sorted(parts, key=lambda part: part.part_id))
-    _measure_steps(own, stand_in, bundle.session.version, out.issues)
-    if any(part.buckets for part in own):
-        near_ms = bundle.session.created_ms
-        made_ms = message_id_time_ms(message_id, near_ms) if near_ms is not None else None
-        call = msgspec.structs.replace(stand_in, role="assistant", created_ms=made_ms or near_ms, completed_ms=None)
-        out.rows["messages"].append(_message_row(call, own, out.issues))
-        out.derived_messages.add(message_id)
-        out.stand_ins.add(message_id)
-    return own
 
 
 def _unique(records: Iterable[T], key: Callable[[T], str], kind: str, issues: list[SourceIssue]) -> list[T]:

@@ -239,7 +239,7 @@ def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list
     inline: set[str] = set()
     for session in batch:
         kept.update(row.part_id for row in session.rows["parts"])  # type: ignore[attr-defined] # PartRow
-        messages.update(row.message_id for row in session.rows["messages"] if row.message_id not in session.stand_ins)  # type: ignore[attr-defined] # MessageRow
+        messages.update(row.message_id for row in session.rows["messages"])  # type: ignore[attr-defined] # MessageRow
         inline |= session.inline
     derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
     is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
@@ -274,8 +274,7 @@ def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows]
     source_id = one.location.source_id
     is_new = _refuse_taken_ids(connection, batch)
     derived = {record_id for session in batch for record_id in session.derived | session.derived_messages}
-    _drop_known_stand_ins(connection, batch)
-    here = {row[0] for session in batch for row in session.rows["messages"] if row[0] not in session.stand_ins}
+    here = {row[0] for session in batch for row in session.rows["messages"]}
     for table, row_type in ROW_TYPES.items():
         rows = [row for session in batch for row in session.rows.pop(table)]  # taken out, as the texts are long
         if table in ("messages", "parts"):
@@ -286,7 +285,7 @@ def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows]
             summary.counts += counts
     summary.read += sum(session.records for session in batch)
     _replace_issues(connection, source_id, {session.session_id: session.issues for session in batch}, now, summary)
-    if not is_new or any(session.stand_ins for session in batch):
+    if not is_new:
         mark_gone_messages(connection, batch, here, now=now)
     settle_sessions(connection, (session.session_id for session in batch), now=now)
     stamps = [one.stamps[session.session_id] for session in batch]
@@ -296,14 +295,6 @@ def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows]
     ]
     columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
     upsert(connection, Base.metadata.tables["source_sessions"], columns, marks)
-
-
-def _drop_known_stand_ins(connection: sa.Connection, batch: list[SessionRows]) -> None:
-    """Keep what is stored of a message that is deleted by now: it says more than its steps do."""
-    for session in batch:
-        if session.stand_ins:
-            known = set(connection.scalars(sa.select(Message.message_id).where(Message.message_id.in_(session.stand_ins))).all())
-            session.rows["messages"] = [row for row in session.rows["messages"] if row[0] not in known]
 
 
 def _upsert_rows(
