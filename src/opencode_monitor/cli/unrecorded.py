@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import State, json_option, now, range_options
+from opencode_monitor.cli.pricing.common import price_book, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,10 +55,18 @@ _FIELDS = (
     type=click.IntRange(min=1),
     help=f"At most so many rows. Default: {_CALLS_SHOWN} in the table, all with --json.",
 )
+@click.option("--reprice", is_flag=True, help="Price all estimates anew by today's book, and show their total before and after.")
 @json_option
 @click.pass_obj
-def unrecorded(state: State, since: str | None, until: str | None, last: str | None, limit: int | None, as_json: bool) -> None:
+def unrecorded(
+    state: State, since: str | None, until: str | None, last: str | None, limit: int | None, reprice: bool, as_json: bool
+) -> None:
     """Show what OpenCode did not record and the provider bills: titles, and calls that were cut off. Estimates, in no other sum."""
+    if reprice:
+        if (since, until, last, limit) != (None, None, None, None):
+            raise UsageError("--reprice prices all estimates: leave out --since, --until, --last and --limit.")
+        _reprice(state, as_json=as_json)
+        return
     from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     zone = state.zone
@@ -112,6 +122,26 @@ def unrecorded(state: State, since: str | None, until: str | None, last: str | N
     output.print(shown)
     if total.estimated_unrecorded_calls > len(calls):
         note(f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json", quiet=state.quiet)
+
+
+def _reprice(state: State, *, as_json: bool) -> None:
+    from opencode_monitor.ingest.unrecorded import estimate_sessions  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - as above
+
+    with price_book(state) as session:
+        estimates = UnrecordedRepository(session)
+        before = estimates.total(TimeRange())
+        estimate_sessions(session.connection(), None, now=now(), with_usual=True, again=True)
+        after = estimates.total(TimeRange())
+    if as_json:
+        totals = {"before": before, "after": after}
+        shown = {name: {key: as_json_value(value) for key, value in dataclasses.asdict(one).items()} for name, one in totals.items()}
+        click.echo(envelope("unrecorded-reprice", rows=[], totals=shown))
+        return
+    for name, one in (("Before", before), ("After", after)):
+        unpriced = f", {one.unpriced_estimates:,} without a price" if one.unpriced_estimates else ""
+        usd = show_exact(one.estimated_unrecorded_usd)
+        click.echo(f"{name}: {usd} for {_count(one.estimated_unrecorded_calls)}{unpriced}")
 
 
 def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend]) -> list[tuple[str, str]]:
