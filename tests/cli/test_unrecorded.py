@@ -146,6 +146,18 @@ class TestReports:
         remark = f"≈ $0.01 more for 3 calls that OpenCode did not record ({shares}): an estimate, not in the cost"
         assert remark in outcome.stderr.splitlines()
 
+    @pytest.mark.parametrize("number", ["paid", "reported"])
+    def test_report_of_another_number_says_that_estimates_are_at_list_price(
+        self, make_database: Make, store: stores.Store, number: str
+    ) -> None:
+        database = make_database(store)
+
+        models = run("--db", database, "models", "--last", "all", "--cost", number)
+        session = run("--db", database, "session", store.sessions[0]["id"], "--cost", number)
+
+        assert "≈ $0.01 more at list price for 3 calls" in models.stderr
+        assert "≈ $0.01 more at list price for 2 calls" in session.stderr
+
     def test_session_json_has_the_estimates_of_each_message(self, make_database: Make, store: stores.Store) -> None:
         outcome = run("--db", make_database(store), "session", store.sessions[0]["id"], "--json")
 

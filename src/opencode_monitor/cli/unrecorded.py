@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from opencode_monitor.models import UnrecordedCall
-    from opencode_monitor.repositories import UnrecordedSpend, Usage
+    from opencode_monitor.repositories import CostNumber, UnrecordedSpend, Usage
 
 _CALLS_SHOWN = 30
 _ID_CHARS = 16
@@ -108,9 +108,9 @@ def unrecorded(
         shown.add_row(
             plain(call.session_id[:_ID_CHARS]),
             call.created_at.astimezone(zone).strftime("%m-%d %H:%M") if call.created_at else "",
-            call.kind,
+            plain(call.kind),
             plain(call.model_id, _MODEL_CHARS),
-            call.method,
+            plain(call.method),
             show_tokens(call.input_tokens + call.cache_read_tokens + call.cache_write_tokens),
             show_tokens(call.output_tokens),
             show_usd(call.estimated_cost_usd),
@@ -118,7 +118,7 @@ def unrecorded(
     shown.add_section()
     for kind, spend in kinds.items():
         usd = show_usd(spend.estimated_unrecorded_usd)
-        shown.add_row("Total", _count(spend.estimated_unrecorded_calls), kind, "", "", "", "", usd, style="bold")
+        shown.add_row("Total", _count(spend.estimated_unrecorded_calls), plain(kind), "", "", "", "", usd, style="bold")
     output.print(shown)
     if total.estimated_unrecorded_calls > len(calls):
         note(f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json", quiet=state.quiet)
@@ -144,20 +144,22 @@ def _reprice(state: State, *, as_json: bool) -> None:
         click.echo(f"{name}: {usd} for {_count(one.estimated_unrecorded_calls)}{unpriced}")
 
 
-def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend]) -> list[tuple[str, str]]:
+def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend], number: CostNumber) -> list[tuple[str, str]]:
     """Return the remark of a report on what is beside its cost, with its mark; none where there is nothing.
 
     Args:
         total: What was estimated in the report's range.
         kinds: The same by kind.
+        number: What the report's own cost is: estimates are at list price whatever it is.
     """
     calls = total.estimated_unrecorded_calls
     if not calls:
         return []
-    shares = ", ".join(f"{_KINDS.get(kind, kind)} {spend.estimated_unrecorded_calls:,}" for kind, spend in kinds.items())
+    shares = ", ".join(f"{_KINDS.get(kind, plain(kind))} {spend.estimated_unrecorded_calls:,}" for kind, spend in kinds.items())
     unpriced = f"; {total.unpriced_estimates:,} without a price" if total.unpriced_estimates else ""
     usd = show_usd(total.estimated_unrecorded_usd)
-    text = f"{usd} more for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
+    where = "" if number == "list" else " at list price"
+    text = f"{usd} more{where} for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
     return [("≈", text)]
 
 
