@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import stores
@@ -210,6 +212,26 @@ class TestUnpriced:
         first, second, total = (line.split()[-2:] for line in outcome.stdout.splitlines() if line[:4] in {"2026", "Tota"})
         assert (first, second[-1], total) == (["≥", "$0.0040"], "—", ["≥", "$0.0040"])
         assert outcome.stderr == "≥ 2 calls have no price and are not in the cost: opencode-monitor pricing missing\n"
+
+    @pytest.mark.parametrize(
+        ("number", "unknown"),
+        [
+            ("list", ["1 calls have no price and are not in the cost: opencode-monitor pricing missing"]),
+            ("paid", ["1 metered calls have no price and are not in what is paid: opencode-monitor pricing missing"]),
+        ],
+    )
+    def test_report_calls_without_a_model_are_told_apart(self, made: Path, number: str, unknown: list[str]) -> None:
+        # Of the two calls without a price, no price could be set for one.
+        with contextlib.closing(duckdb.connect(str(made))) as connection:
+            found = connection.execute("SELECT message_id FROM messages WHERE cost_basis = 'unpriced' ORDER BY 1").fetchall()
+            connection.execute("UPDATE messages SET model_id = NULL WHERE message_id = ?", found[0])
+
+        warnings = report(made, "daily", "--last", "all", "--cost", number).json["warnings"]
+        tools = report(made, "tools").json["warnings"]
+
+        nameless = "1 calls whose model OpenCode does not store have no price and are not in the cost"
+        assert warnings == [*unknown, nameless]
+        assert tools == ["1 calls have no price and are not in the cost: opencode-monitor pricing missing", nameless]
 
     def test_report_quiet_leaves_out_the_remarks(self, made: Path) -> None:
         assert run("--db", made, "-q", "daily", "--last", "all").stderr == ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import generations
 import stores
 from commands import run
 
@@ -57,6 +58,42 @@ class TestSession:
         assert lines[-1] == f"└── ↳ {child}  look around (@general subagent)   ${of_child:.2f}"
         assert document["totals"]["child_sessions"] == [child]
         assert Decimal(document["totals"]["cost_usd"]) == own
+
+    def test_session_cost_of_some_calls_is_at_least_that(self, make_database: Callable[[stores.Store], Path]) -> None:
+        store = stores.Store()
+        parent = stores.add_session(store, stores.START_MS)
+        stores.add_call(store, parent, stores.START_MS)
+        child = stores.add_session(store, stores.START_MS + 1_000, parent=parent["id"])
+        stores.add_call(store, child, stores.START_MS + 1_000)
+        stores.add_call(store, child, stores.START_MS + 2_000, model=stores.UNPRICED)
+        database = make_database(store)
+
+        lines = run("--db", database, "session", parent["id"]).stdout.splitlines()
+        reported = run("--db", database, "session", child["id"], "--cost", "reported").stdout.splitlines()
+        totals = run("--db", database, "session", child["id"], "--json").json["totals"]
+
+        assert lines[1].endswith("   ≥ $0.0080   (own $0.0040 + sub-agents ≥ $0.0040)")
+        assert lines[-1].endswith("   ≥ $0.0040")
+        assert "≥" not in reported[1]
+        assert [totals[name] for name in ("cost_usd", "unpriced_calls", "unreported_calls", "paid_unknown_calls")] == ["0.004005", 1, 0, 1]
+
+    def test_session_hostile_part_types_and_missing_models_are_shown_plainly(
+        self, tmp_path: Path, make_database: Callable[[stores.Store], Path]
+    ) -> None:
+        store = generations.known_session()
+        generations.write_sqlite_v2(store, tmp_path / "two", hidden={"cost": 0.0005, "tokens_input": 300})
+        stores.add_part(store, store.messages[-1], stores.START_MS + 70_000, "\x1b]0;pwn\x07", text="x")
+        database = make_database(store)
+
+        parts = run("--db", database, "session", store.sessions[0]["id"], "--parts").stdout
+        run("--db", database, "-q", "import", tmp_path / "two")
+        tree = run("--db", database, "session", store.sessions[0]["id"]).stdout
+
+        assert "\x1b" not in parts
+        assert "\x07" not in parts
+        assert "]0;pwn" in parts
+        assert "None" not in tree
+        assert [line.count("  —  in 300") for line in tree.splitlines() if ":hidden" in line] == [1]
 
     def test_session_parts_are_listed_under_their_message(self, sample_database: Path, sample: stores.Store) -> None:
         _, child = parent_and_child(sample)

@@ -89,6 +89,31 @@ class TestUnrecorded:
         assert "Nothing that OpenCode did not record in this range." in outcome.stdout
         assert (as_json["rows"], as_json["totals"]["estimated_unrecorded_usd"]) == ([], "0")
 
+    def test_unrecorded_reprice_prices_all_estimates_by_the_book_of_today(self, make_database: Make, store: stores.Store) -> None:
+        database = make_database(store)
+        model = ("pricing", "set", stores.HAIKU, "--input", "2", "--cache-write", "2.5", "--output", "10", "--from", "2026-01-01")
+        run("--db", database, *model)
+        kept = document(database, "unrecorded")["totals"]["estimated_unrecorded_usd"]
+
+        outcome = run("--db", database, "unrecorded", "--reprice")
+        as_json = run("--db", database, "unrecorded", "--reprice", "--json").json
+
+        assert kept == "0.010305"
+        assert outcome.exit_code == 0, outcome.stderr
+        assert outcome.stdout.splitlines() == [
+            "Before: $0.010305 for 3 calls, 1 without a price",
+            "After: $0.011145 for 3 calls, 1 without a price",
+        ]
+        assert (as_json["schema"], as_json["rows"]) == ("opencode-monitor/unrecorded-reprice@1", [])
+        same = {"estimated_unrecorded_usd": "0.011145", "estimated_unrecorded_calls": 3, "unpriced_estimates": 1}
+        assert as_json["totals"] == {"before": same, "after": same}
+
+    def test_unrecorded_reprice_of_a_range_is_refused(self, make_database: Make, store: stores.Store) -> None:
+        outcome = run("--db", make_database(store), "unrecorded", "--reprice", "--last", "7d")
+
+        assert outcome.exit_code == 2
+        assert "--reprice prices all estimates" in outcome.stderr
+
 
 class TestReports:
     @pytest.mark.parametrize("name", ["daily", "weekly", "monthly", "models", "sessions"])
@@ -120,6 +145,18 @@ class TestReports:
         shares = "titles 2, cut off 1; 1 without a price"
         remark = f"≈ $0.01 more for 3 calls that OpenCode did not record ({shares}): an estimate, not in the cost"
         assert remark in outcome.stderr.splitlines()
+
+    @pytest.mark.parametrize("number", ["paid", "reported"])
+    def test_report_of_another_number_says_that_estimates_are_at_list_price(
+        self, make_database: Make, store: stores.Store, number: str
+    ) -> None:
+        database = make_database(store)
+
+        models = run("--db", database, "models", "--last", "all", "--cost", number)
+        session = run("--db", database, "session", store.sessions[0]["id"], "--cost", number)
+
+        assert "≈ $0.01 more at list price for 3 calls" in models.stderr
+        assert "≈ $0.01 more at list price for 2 calls" in session.stderr
 
     def test_session_json_has_the_estimates_of_each_message(self, make_database: Make, store: stores.Store) -> None:
         outcome = run("--db", make_database(store), "session", store.sessions[0]["id"], "--json")

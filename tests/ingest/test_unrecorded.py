@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session as DatabaseSession
 
+import generations
 import stores
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.ingest import pipeline
@@ -20,13 +21,16 @@ from opencode_monitor.ingest.repricing import RepriceScope, reprice
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.ingest.unrecorded import estimate_sessions
 from opencode_monitor.models import Message, SessionResourceMetrics, UnrecordedCall
-from opencode_monitor.pricing.book import add_periods
+from opencode_monitor.pricing.book import add_periods, set_alias
 from opencode_monitor.pricing.catalog import user_period
+from opencode_monitor.pricing.seeds import Entry
 from opencode_monitor.repositories import CostRepository
 from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from opencode_monitor.pricing.catalog import PricePeriod
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 STORES = ("json-1.1.65", "sqlite-1.3.2", "sqlite-1.18.33", "upgraded-1.1.65-to-1.2.27")
@@ -192,6 +196,14 @@ def cut(store: stores.Store, session: stores.Record, at: int, *, model: str = st
     return message
 
 
+def unfinished(store: stores.Store, session: stores.Record, at: int, *, with_tool: bool = False) -> stores.Record:
+    """Add a call of one step that was cut off before its usage came, as 2.x stores it."""
+    message = stores.add_call(store, session, at, steps=int(with_tool), counted=False)
+    del message["time"]["completed"]
+    message |= {"finish": None, "cost": 0, "tokens": {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}}
+    return message
+
+
 def one_session(*, title: str = "Fix the cart", version: str = "1.1.65", model: str = stores.SONNET) -> tuple[stores.Store, stores.Record]:
     store = stores.Store()
     stores.add_project(store)
@@ -333,8 +345,76 @@ class TestMadeStores:
             load(engine, tmp_path, full=True)
             found.append([call.estimated_cost_usd for call in estimates(engine)])
         with engine.begin() as connection:
-            reprice(connection, RepriceScope(), reason="test", now=NOW)
+            run_id = reprice(connection, RepriceScope(), reason="test", now=NOW)
+        found.append([call.estimated_cost_usd for call in estimates(engine)])
+        with engine.begin() as connection:
+            estimate_sessions(connection, None, now=NOW, with_usual=True, again=True)
         found.append([call.estimated_cost_usd for call in estimates(engine)])
 
-        tokens = 694
-        assert found == [[None], [Decimal(tokens) / 10**6], [Decimal(tokens) / 10**6], [Decimal(2 * tokens) / 10**6]]
+        assert run_id is not None, "the session's call was priced anew, and its title left alone"
+        once, twice = Decimal(694) / 10**6, Decimal(2 * 694) / 10**6
+        assert found == [[None], [once], [once], [once], [twice]]
+
+    def test_import_model_of_a_mode_is_estimated_by_its_prices(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store, session = one_session(model="acme/quick")
+        stores.add_call(store, session, stores.START_MS + MINUTE_MS, model="acme/quick")
+        stores.write_json(store, tmp_path)
+        with engine.begin() as connection:
+            add_periods(connection, [user_period("acme", "model", input="3", output="0", mode="fast")], now=NOW)
+            set_alias(connection, "acme/quick", Entry("acme", "model", "fast"))
+
+        load(engine, tmp_path)
+
+        assert [call.estimated_cost_usd for call in estimates(engine)] == [Decimal(3 * 694) / 10**6]
+
+    def test_estimate_that_grows_over_a_tier_takes_the_tier_of_the_same_edition(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store, session = one_session(model="acme/tiered")
+        stores.write_json(store, tmp_path)
+
+        def tiers(base: str, above: str) -> list[PricePeriod]:
+            return [user_period("acme", "tiered", input=usd, output="0", min_context_tokens=n) for usd, n in ((base, 0), (above, 1_000))]
+
+        with engine.begin() as connection:
+            add_periods(connection, tiers("1", "2"), now=NOW)
+        load(engine, tmp_path)
+        before = [(context(call), call.estimated_cost_usd) for call in estimates(engine)]
+        with engine.begin() as connection:
+            later = [
+                user_period("acme", "tiered", input=usd, output="0", min_context_tokens=above) for usd, above in (("5", 0), ("7", 1_000))
+            ]
+            add_periods(connection, later, now=NOW + timedelta(hours=1))
+            connection.execute(sa.update(Message).where(Message.session_id == session["id"]).values(added_chars=4 * 2_000))
+            estimate_sessions(connection, None, now=NOW + timedelta(hours=2), with_usual=True)
+
+        assert before == [(694, Decimal(694) / 10**6)]
+        assert [(context(call), call.estimated_cost_usd) for call in estimates(engine)] == [(2_690, Decimal(2 * 2_690) / 10**6)]
+
+    def test_estimate_hidden_spend_of_2_is_no_call_beside_it(self, engine: sa.Engine, tmp_path: Path) -> None:
+        # The first session was cut off before its call, the second has no other, and the third tells how long a first prompt is.
+        store = stores.Store()
+        stores.add_project(store)
+        for number, (is_cut, is_called) in enumerate(((True, True), (True, False), (False, True))):
+            at = stores.START_MS + number * HOUR_MS
+            session = stores.add_session(store, at, version="2.0.26")
+            stores.add_user(store, session, at + 100)
+            if is_cut:
+                unfinished(store, session, at + 1_000)
+            if is_called:
+                stores.add_call(store, session, at + MINUTE_MS, buckets=(10, 4_000, 990, 80, 0))
+        generations.write_sqlite_v2(store, tmp_path, hidden={"cost": 0.5, "tokens_input": 900_000, "tokens_output": 12})
+
+        load(engine, tmp_path)
+
+        assert [(call.kind, call.method, context(call)) for call in estimates(engine)] == [
+            ("cut", "next_call", 5_000),
+            ("cut", "first_call", 5_001),
+        ]
+
+    def test_estimate_cut_answer_of_2_that_had_called_a_tool_is_one(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store = generations.known_session()
+        message = unfinished(store, store.sessions[0], stores.START_MS + 2 * MINUTE_MS, with_tool=True)
+        generations.write_sqlite_v2(store, tmp_path)
+
+        load(engine, tmp_path)
+
+        assert [(call.unrecorded_id, call.method) for call in estimates(engine)] == [(f"{message['id']}:cut", "previous_call")]

@@ -178,6 +178,21 @@ class TestJudge:
     def test_judge_newest_message_is_at_work_for_an_hour(self, *, is_newest: bool, minutes: int, kind: Kind | None) -> None:
         assert judge(answer(), is_newest=is_newest, now=NOON + timedelta(minutes=minutes)) == kind
 
+    def test_judge_tool_without_a_step_where_no_step_is_marked_is_a_call(self) -> None:
+        assert judge(answer(has_tool=True), is_newest=True, now=LATER, marks_steps=False) == Kind.CUT
+
+    @pytest.mark.parametrize(
+        ("version", "has_step", "kinds"),
+        [("1.18.33", True, []), ("1.18.33", False, [Kind.CUT]), ("2.0.26", False, [Kind.CUT])],
+        ids=["1.x", "of 1.x, gone on with in 2.x", "2.x"],
+    )
+    def test_estimate_calls_tool_without_a_step_is_judged_by_what_the_session_marks(
+        self, version: str, *, has_step: bool, kinds: list[Kind]
+    ) -> None:
+        found = estimate(call(has_step=has_step), answer(has_tool=True), version=version)
+
+        assert [one.kind for one in found] == kinds
+
     def test_judge_message_without_a_time_is_not_running(self) -> None:
         assert judge(answer(created_at=None), is_newest=True, now=NOON) == Kind.CUT
 

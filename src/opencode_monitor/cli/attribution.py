@@ -10,7 +10,7 @@ import click
 from opencode_monitor.cli.context import State, json_option, now, range_options
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import console, envelope, note, plain, show_tokens, show_usd, table
-from opencode_monitor.cli.reports import ROWS_SHOWN, limit_option, sort_option
+from opencode_monitor.cli.reports import NAMELESS_CALLS, ROWS_SHOWN, limit_option, sort_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,8 +119,9 @@ def _share_report(
     shown = limit if limit is not None or as_json else ROWS_SHOWN
     with state.sessions()() as session:
         rows = query(AttributionRepository(session), time_range, shown)
-        totals = CostRepository(session).total(time_range)
-    warnings = _warnings(totals)
+        costs = CostRepository(session)
+        totals = costs.total(time_range)
+        warnings = _warnings(totals, costs.without_model(time_range))
     if as_json:
         click.echo(envelope(schema, rows=rows, totals=totals, report_range=report_range.as_json(), tz=report_range.tz, warnings=warnings))
         return
@@ -144,10 +145,12 @@ def _cells(usage: PartUsage | Usage, unpriced: int) -> list[str]:
     return [*(show_tokens(getattr(usage, bucket)) for bucket in _BUCKETS.values()), at_least + show_usd(usage.cost_usd)]
 
 
-def _warnings(totals: Usage) -> list[str]:
-    if not totals.unpriced_calls:
-        return []
-    return [f"{totals.unpriced_calls:,} calls have no price and are not in the cost: opencode-monitor pricing missing"]
+def _warnings(totals: Usage, nameless: int) -> list[str]:
+    said = (
+        (totals.unpriced_calls - nameless, "calls have no price and are not in the cost: opencode-monitor pricing missing"),
+        (nameless, NAMELESS_CALLS),
+    )
+    return [f"{number:,} {text}" for number, text in said if number]
 
 
 def _end_of(path: str, limit: int) -> str:
@@ -179,8 +182,8 @@ def carried(
         repository = CarriedRepository(session)
         rows = repository.most_carried(time_range, session_id=session_id, limit=limit if limit is not None or as_json else ROWS_SHOWN)
         totals = repository.total(time_range, session_id=session_id)
-        calls = CostRepository(session).total(time_range)
-    warnings = [] if session_id else _left_out(calls)
+        costs = CostRepository(session)
+        warnings = [] if session_id else _left_out(costs.total(time_range), costs.without_model(time_range))
     if totals.open_sessions:
         warnings.insert(0, f"{totals.open_sessions:,} sessions are not computed and not shown: opencode-monitor metrics carried")
     if as_json:
@@ -224,9 +227,10 @@ def _describe(part: CarriedPart) -> str:
     return f"{name} {_end_of(plain(part.file), _PART_CHARS - len(name) - 1)}" if part.file else name
 
 
-def _left_out(calls: Usage) -> list[str]:
+def _left_out(calls: Usage, nameless: int) -> list[str]:
     said = (
-        (calls.unpriced_calls, "calls have no price and carry nothing: opencode-monitor pricing missing"),
+        (calls.unpriced_calls - nameless, "calls have no price and carry nothing: opencode-monitor pricing missing"),
+        (nameless, NAMELESS_CALLS),
         (calls.unrecorded_calls, "calls failed or were cut off: stored without usage, they carry nothing"),
         (calls.copied_calls, "calls are copies made by a fork and carry nothing: they were billed with their originals"),
     )

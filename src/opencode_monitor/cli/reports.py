@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 20
 """How many rows a table has where nobody says; JSON has all."""
 
+NAMELESS_CALLS = "calls whose model OpenCode does not store have no price and are not in the cost"
+"""What a report says of the hidden calls of 2.x, and of those of deleted messages."""
+
 _USAGE_HEADERS = (
     ("Calls", "right"),
     ("Input", "right"),
@@ -277,7 +280,10 @@ def _report(
         totals = costs.total(time_range)
         fees = BillingRepository(session).fees(time_range, tz=state.zone, now=now())
         unrecorded = estimates.total(time_range)
-        warnings = [*_warnings(totals, number), *describe_estimates(unrecorded, estimates.by_kind(time_range))]
+        warnings = [
+            *_warnings(totals, number, costs.without_model(time_range)),
+            *describe_estimates(unrecorded, estimates.by_kind(time_range), number),
+        ]
         of_rows = estimated(estimates, time_range) if as_json else {}
     if as_json:
         click.echo(
@@ -343,19 +349,27 @@ def _empty_row_type(key: str) -> type[Usage] | None:
     return types.get(key)
 
 
-def _warnings(totals: Usage, number: CostNumber) -> list[tuple[str, str]]:
-    """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
+def _warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
+    """Return what a reader of the numbers must know, each with the mark that points to it from the table.
+
+    Args:
+        totals: What the report sums up.
+        number: Which of the three numbers it shows.
+        nameless: Calls among them without a price whose model is not stored: no price can be set for those.
+    """
     unknown = {
         "list": "calls have no price and are not in the cost: opencode-monitor pricing missing",
         "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
         "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
     }
+    is_ours = number != "reported"
     said = (
-        (getattr(totals, number.unknown_field), "≥", unknown[number]),
+        (getattr(totals, number.unknown_field) - (nameless if is_ours else 0), "≥", unknown[number]),
+        (nameless if is_ours else 0, "≥", NAMELESS_CALLS),
         (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
         (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
     )
-    return [(mark, f"{number:,} {text}") for number, mark, text in said if number]
+    return [(mark, f"{count:,} {text}") for count, mark, text in said if count]
 
 
 def _show_period(period: date | None, today: date | None) -> str:

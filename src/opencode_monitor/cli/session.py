@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option
-from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, envelope, note, plain, show_tokens, show_usd
 from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.models import Message, Part, Session, SessionResourceMetrics, UnrecordedCall
-    from opencode_monitor.repositories import CostNumber
+    from opencode_monitor.models import Message, Part, Session, UnrecordedCall
+    from opencode_monitor.repositories import CostNumber, Usage
 
 _TITLE_CHARS = 60
 
@@ -35,6 +35,7 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
     Parts have a share of the list price alone.
     """
     from opencode_monitor.repositories import (  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        CostRepository,
         MessageRepository,
         MetricsRepository,
         PartRepository,
@@ -46,10 +47,14 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
     with state.sessions()() as database:
         found = SessionRepository(database).find(session_id)
         metrics = MetricsRepository(database).get(found.session_id)
-        own_cost = _cost_of(metrics, number)
         children = SessionRepository(database).children(found.session_id)
         seen = {found.session_id, *(child.session_id for child in children)}
-        child_costs = {child.session_id: _tree_cost(database, child, seen, number) for child in children}
+        trees = {child.session_id: _tree_of(database, child, seen) for child in children}
+        costs = CostRepository(database)
+        own = costs.of_sessions([found.session_id])
+        of_children = {session_id: costs.of_sessions(tree) for session_id, tree in trees.items()}
+        sub_agents = costs.of_sessions([session_id for tree in trees.values() for session_id in tree])
+        whole = costs.of_sessions(sorted(seen))
         parts: dict[str, list[Part]] = defaultdict(list)
         for part in PartRepository(database).of_session(found.session_id):
             parts[part.message_id or ""].append(part)
@@ -75,59 +80,55 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
             "cost_usd": metrics.total_cost_usd if metrics else None,
             "reported_cost_usd": metrics.reported_cost_usd if metrics else None,
             "paid_cost_usd": metrics.total_paid_usd if metrics else None,
-            "child_sessions": list(child_costs),
+            "unpriced_calls": own.unpriced_calls,
+            "unreported_calls": own.unreported_calls,
+            "paid_unknown_calls": own.paid_unknown_calls,
+            "child_sessions": list(of_children),
             **dataclasses.asdict(unrecorded),
         }
         click.echo(envelope("session", rows=rows, totals=totals, more={"cost": number.value}))
         return
     from rich.tree import Tree  # noqa: PLC0415 - reports only
 
-    whole = _sum([own_cost, *child_costs.values()])
-    shares = f"   (own {show_usd(own_cost)} + sub-agents {show_usd(_sum(list(child_costs.values())))})" if children else ""
+    shares = f"   (own {_show_cost(own, number)} + sub-agents {_show_cost(sub_agents, number)})" if children else ""
     console().print(f"Session cost · {COST_TITLES[number]}")
-    tree = Tree(f"{plain(found.session_id)}  {plain(found.title, _TITLE_CHARS)}   {show_usd(whole)}{shares}")
+    tree = Tree(f"{plain(found.session_id)}  {plain(found.title, _TITLE_CHARS)}   {_show_cost(whole, number)}{shares}")
     for message in messages:
         branch = tree.add(_message_line(message, number, state))
         if with_parts:
             for part in parts[message.message_id]:
-                branch.add(f"{part.part_type:12} {plain(tools.get(part.part_id)):14} {show_usd(part.part_cost_usd)}")
+                branch.add(f"{plain(part.part_type):12} {plain(tools.get(part.part_id)):14} {show_usd(part.part_cost_usd)}")
     for child in children:
-        tree.add(f"↳ {plain(child.session_id)}  {plain(child.title, _TITLE_CHARS)}   {show_usd(child_costs[child.session_id])}")
+        tree.add(f"↳ {plain(child.session_id)}  {plain(child.title, _TITLE_CHARS)}   {_show_cost(of_children[child.session_id], number)}")
     console().print(tree)
     kinds = {
         kind: sum_estimates([call for call in all_estimates if call.kind == kind]) for kind in sorted({call.kind for call in all_estimates})
     }
-    for mark, text in describe_estimates(unrecorded, kinds):
+    for mark, text in describe_estimates(unrecorded, kinds, number):
         note(f"{mark} {text}", quiet=state.quiet)
 
 
-def _cost_of(metrics: SessionResourceMetrics | None, number: CostNumber) -> Decimal | None:
-    """Return one of the three numbers of a session in USD; None where it is unknown."""
-    if metrics is None:
-        return None
-    return {"list": metrics.total_cost_usd, "reported": metrics.reported_cost_usd, "paid": metrics.total_paid_usd}[number]
+def _show_cost(usage: Usage, number: CostNumber) -> str:
+    """Show one of the three numbers of some sessions: "at least" where it is unknown of some of their calls."""
+    known: Decimal | None = getattr(usage, number.field)
+    is_least = known is not None and getattr(usage, number.unknown_field) > 0
+    return f"{'≥ ' if is_least else ''}{show_usd(known)}"
 
 
-def _tree_cost(database: DatabaseSession, root: Session, seen: set[str], number: CostNumber) -> Decimal | None:
-    """Return what a session and all sessions below it cost in USD; those seen before are left out, so that each counts once."""
-    from opencode_monitor.repositories import MetricsRepository, SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+def _tree_of(database: DatabaseSession, root: Session, seen: set[str]) -> list[str]:
+    """Return the ids of a session and of all sessions below it; those seen before are left out, so that each counts once."""
+    from opencode_monitor.repositories import SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
-    costs: list[Decimal | None] = []
+    tree: list[str] = []
     waiting = [root]
     while waiting:
         current = waiting.pop()
-        costs.append(_cost_of(MetricsRepository(database).get(current.session_id), number))
+        tree.append(current.session_id)
         for child in SessionRepository(database).children(current.session_id):
             if child.session_id not in seen:
                 seen.add(child.session_id)
                 waiting.append(child)
-    return _sum(costs)
-
-
-def _sum(costs: list[Decimal | None]) -> Decimal | None:
-    """Add up what is known; None where nothing is."""
-    known = [cost for cost in costs if cost is not None]
-    return sum(known[1:], known[0]) if known else None
+    return tree
 
 
 def _tool_names(database: DatabaseSession, session_id: str) -> dict[str, str]:
@@ -153,7 +154,7 @@ def _message_line(message: Message, number: CostNumber, state: State) -> str:
         cost = "copy of a fork" if message.copied_from else show_usd(costs[number])
     else:
         used, cost = "no usage recorded", message.error_name or "cut off"
-    return plain(f"{line}  {message.model_id}  {used}  {cost}")
+    return plain(f"{line}  {message.model_id or UNKNOWN}  {used}  {cost}")
 
 
 def _message_object(message: Message, parts: list[Part], tools: dict[str, str]) -> dict[str, Any]:

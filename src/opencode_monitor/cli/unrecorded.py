@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import State, json_option, now, range_options
+from opencode_monitor.cli.pricing.common import price_book, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from opencode_monitor.models import UnrecordedCall
-    from opencode_monitor.repositories import UnrecordedSpend, Usage
+    from opencode_monitor.repositories import CostNumber, UnrecordedSpend, Usage
 
 _CALLS_SHOWN = 30
 _ID_CHARS = 16
@@ -53,10 +55,18 @@ _FIELDS = (
     type=click.IntRange(min=1),
     help=f"At most so many rows. Default: {_CALLS_SHOWN} in the table, all with --json.",
 )
+@click.option("--reprice", is_flag=True, help="Price all estimates anew by today's book, and show their total before and after.")
 @json_option
 @click.pass_obj
-def unrecorded(state: State, since: str | None, until: str | None, last: str | None, limit: int | None, as_json: bool) -> None:
+def unrecorded(
+    state: State, since: str | None, until: str | None, last: str | None, limit: int | None, reprice: bool, as_json: bool
+) -> None:
     """Show what OpenCode did not record and the provider bills: titles, and calls that were cut off. Estimates, in no other sum."""
+    if reprice:
+        if (since, until, last, limit) != (None, None, None, None):
+            raise UsageError("--reprice prices all estimates: leave out --since, --until, --last and --limit.")
+        _reprice(state, as_json=as_json)
+        return
     from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     zone = state.zone
@@ -98,9 +108,9 @@ def unrecorded(state: State, since: str | None, until: str | None, last: str | N
         shown.add_row(
             plain(call.session_id[:_ID_CHARS]),
             call.created_at.astimezone(zone).strftime("%m-%d %H:%M") if call.created_at else "",
-            call.kind,
+            plain(call.kind),
             plain(call.model_id, _MODEL_CHARS),
-            call.method,
+            plain(call.method),
             show_tokens(call.input_tokens + call.cache_read_tokens + call.cache_write_tokens),
             show_tokens(call.output_tokens),
             show_usd(call.estimated_cost_usd),
@@ -108,26 +118,48 @@ def unrecorded(state: State, since: str | None, until: str | None, last: str | N
     shown.add_section()
     for kind, spend in kinds.items():
         usd = show_usd(spend.estimated_unrecorded_usd)
-        shown.add_row("Total", _count(spend.estimated_unrecorded_calls), kind, "", "", "", "", usd, style="bold")
+        shown.add_row("Total", _count(spend.estimated_unrecorded_calls), plain(kind), "", "", "", "", usd, style="bold")
     output.print(shown)
     if total.estimated_unrecorded_calls > len(calls):
         note(f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json", quiet=state.quiet)
 
 
-def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend]) -> list[tuple[str, str]]:
+def _reprice(state: State, *, as_json: bool) -> None:
+    from opencode_monitor.ingest.unrecorded import estimate_sessions  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - as above
+
+    with price_book(state) as session:
+        estimates = UnrecordedRepository(session)
+        before = estimates.total(TimeRange())
+        estimate_sessions(session.connection(), None, now=now(), with_usual=True, again=True)
+        after = estimates.total(TimeRange())
+    if as_json:
+        totals = {"before": before, "after": after}
+        shown = {name: {key: as_json_value(value) for key, value in dataclasses.asdict(one).items()} for name, one in totals.items()}
+        click.echo(envelope("unrecorded-reprice", rows=[], totals=shown))
+        return
+    for name, one in (("Before", before), ("After", after)):
+        unpriced = f", {one.unpriced_estimates:,} without a price" if one.unpriced_estimates else ""
+        usd = show_exact(one.estimated_unrecorded_usd)
+        click.echo(f"{name}: {usd} for {_count(one.estimated_unrecorded_calls)}{unpriced}")
+
+
+def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend], number: CostNumber) -> list[tuple[str, str]]:
     """Return the remark of a report on what is beside its cost, with its mark; none where there is nothing.
 
     Args:
         total: What was estimated in the report's range.
         kinds: The same by kind.
+        number: What the report's own cost is: estimates are at list price whatever it is.
     """
     calls = total.estimated_unrecorded_calls
     if not calls:
         return []
-    shares = ", ".join(f"{_KINDS.get(kind, kind)} {spend.estimated_unrecorded_calls:,}" for kind, spend in kinds.items())
+    shares = ", ".join(f"{_KINDS.get(kind, plain(kind))} {spend.estimated_unrecorded_calls:,}" for kind, spend in kinds.items())
     unpriced = f"; {total.unpriced_estimates:,} without a price" if total.unpriced_estimates else ""
     usd = show_usd(total.estimated_unrecorded_usd)
-    text = f"{usd} more for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
+    where = "" if number == "list" else " at list price"
+    text = f"{usd} more{where} for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
     return [("≈", text)]
 
 

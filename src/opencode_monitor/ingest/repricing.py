@@ -13,7 +13,6 @@ from sqlalchemy.orm import aliased
 from opencode_monitor.db.patterns import matches
 from opencode_monitor.db.types import Money
 from opencode_monitor.errors import NotFoundError, PriceError
-from opencode_monitor.ingest.unrecorded import estimate_sessions
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Message, PriceChange, PriceRun, StepEvent
@@ -110,7 +109,8 @@ def plan_repricing(connection: sa.Connection, scope: RepriceScope, *, tz: str) -
 def reprice(connection: sa.Connection, scope: RepriceScope, *, reason: str, now: datetime) -> str | None:
     """Price calls anew, each by the row of the book that holds at its own time, and record what that did.
 
-    A call that the book has no price for any more becomes unpriced.
+    A call that the book has no price for any more becomes unpriced. Estimates stay as they are: they are no part of the record, and
+    `unrecorded --reprice` prices them anew.
 
     Args:
         connection: In a transaction of the caller's.
@@ -144,8 +144,6 @@ def reprice(connection: sa.Connection, scope: RepriceScope, *, reason: str, now:
         .where(StepEvent.step_id == PriceChange.step_id, of_run)
     )
     _settle(connection, run_id, now=now)
-    # Estimates are no part of the record: they follow the book, and undoing the run leaves them so.
-    estimate_sessions(connection, _sessions_of(run_id), now=now, with_usual=True, again=True)
     return run_id
 
 

@@ -6,6 +6,7 @@ of a session's first prompt, where no call of its own tells it, comes from the w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged, upsert
 from opencode_monitor.db.dialect import integer_division
+from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
 from opencode_monitor.ingest.mapping import ERROR_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
 from opencode_monitor.pricing.book import find_periods
-from opencode_monitor.pricing.catalog import find_cell, price_cells
+from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
 from opencode_monitor.pricing.tokens import ZERO, TokenBuckets
 from opencode_monitor.pricing.unrecorded import (
@@ -61,6 +63,8 @@ _ALIKE = (("version", "agent", "model_id"), ("version", "agent"), ("agent",), ()
 
 # An assistant's message without recorded usage; not each of them stands for a call.
 _IS_CANDIDATE = sa.and_(Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0, Message.copied_from.is_(None))
+# The message that stands for all that OpenCode 2 spent without one tells the prompt of no call.
+_IS_NO_SUM = Message.message_id != Message.session_id + HIDDEN_SUFFIX
 
 _Usual = dict[tuple[str, ...], dict[tuple[Any, ...], UsualCall]]
 
@@ -70,7 +74,8 @@ def estimate_sessions(
 ) -> None:
     """Make the estimates of some sessions anew.
 
-    An estimate whose model and time are as before keeps its price row: a change of prices never re-prices the past on its own.
+    An estimate whose model and time are as before keeps its prices: a change of the book never re-prices the past on its own. Where it
+    grows over a tier of context, the tier is chosen anew among the prices that the book had when it was priced.
 
     Args:
         connection: In a transaction of the caller's.
@@ -203,6 +208,7 @@ def _call_estimates(
         .join(Session, Session.session_id == Message.session_id)
         .join(shapes, shapes.c.message_id == Message.message_id, isouter=True)
         .join(ErrorEvent, ErrorEvent.error_id == Message.message_id + ERROR_SUFFIX, isouter=True)
+        .where(_IS_NO_SUM)
         .order_by(Message.session_id, Message.created_at.asc().nulls_first(), Message.message_id)
     ).all()
     for (session_id, version), of_session in groupby(rows, key=lambda row: (row.session_id, row.opencode_version)):
@@ -249,7 +255,7 @@ def _find_usual(connection: sa.Connection) -> _Usual:
             Message.cache_write_tokens,
             place.label("place"),
         )
-        .where(Message.role == "assistant")
+        .where(Message.role == "assistant", _IS_NO_SUM)
         .subquery("answers")
     )
     # What the user had said by then.
@@ -358,7 +364,7 @@ def _periods_by_model(connection: sa.Connection, estimates: Sequence[Estimate]) 
 def _keep_price(
     estimate: Estimate, before: sa.Row[Any] | None, periods: Sequence[PricePeriod], *, again: bool
 ) -> tuple[Decimal | None, str | None]:
-    """Return the cost and the price row of an estimate: as they were for the same tokens, by the same row for others."""
+    """Return the cost and the price row of an estimate: as they were for the same tokens, by the same prices for others."""
     if (
         again
         or before is None
@@ -368,14 +374,27 @@ def _keep_price(
         return _price(estimate, periods)
     if estimate.buckets == TokenBuckets(*(getattr(before, bucket) for bucket in _BUCKETS)):
         return before.estimated_cost_usd, before.price_id
-    cost, price_id = _price(estimate, [period for period in periods if period.price_id == before.price_id])
+    cost, price_id = _price(estimate, _same_edition(periods, before.price_id))
     return _price(estimate, periods) if price_id is None else (cost, price_id)
+
+
+def _same_edition(periods: Sequence[PricePeriod], price_id: str) -> list[PricePeriod]:
+    """Return a row with its other tiers of context, as the book had them when the row was recorded."""
+    kept = next((period for period in periods if period.price_id == price_id), None)
+    if kept is None:
+        return []
+    return [
+        period
+        for period in periods
+        if replace(period, price_id=kept.price_id, min_context_tokens=kept.min_context_tokens).place == kept.place
+        and (period.recorded_at or BEGIN) <= (kept.recorded_at or BEGIN)
+    ]
 
 
 def _price(estimate: Estimate, periods: Sequence[PricePeriod]) -> tuple[Decimal | None, str | None]:
     """Price an estimate by the row that holds at its time."""
     if estimate.buckets is None or estimate.created_at is None:
         return None, None
-    cell = find_cell(price_cells(periods), estimate.created_at, estimate.buckets.context_tokens)
+    cell = find_cell(price_cells(periods, mode=None), estimate.created_at, estimate.buckets.context_tokens)
     cost = None if cell is None else cell_cost(estimate.buckets, cell)
     return (None, None) if cell is None or cost is None else (cost, cell.price_id)

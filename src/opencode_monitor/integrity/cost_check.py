@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session as DatabaseSession
 
+from opencode_monitor.integrity.estimate_check import check_estimates
 from opencode_monitor.integrity.recompute import Book, Tokens, bucket_costs, choose_price, paid_cost, read_book
 from opencode_monitor.models import (
     Message,
@@ -140,6 +141,7 @@ def check_costs(connection: sa.Connection, *, now: datetime | None = None) -> Co
         totals: dict[tuple[str, Any], _Totals] = defaultdict(_Totals)
         for low, high in _ranges(connection):
             _check_sessions(connection, low, high, book, check, totals)
+        check_estimates(connection, book, check)
         _check_current_prices(connection, book, check, now or datetime.now(UTC))
         _check_sums(connection, check, totals)
     return check

@@ -39,6 +39,7 @@ UNSEEN_OUTPUT_TOKENS = 1_500
 """What a call had written when it was cut off inside a text that the store holds the beginning of and no character. A guess by the one call
 of another version whose length is known: some twenty seconds of writing."""
 
+_WITHOUT_STEPS: Release = (2, 0, 0)  # each of its assistant's messages is one step, without a mark of its beginning
 _TEXT_STORED_AT_ITS_END: Release = (1, 2, 0)  # older versions store a text while it is written
 
 
@@ -245,19 +246,21 @@ def small_model(model_id: str | None, release: Release) -> str | None:
     return model_id if name is None else f"{vendor}/{name}"
 
 
-def judge(message: MessageFacts, *, is_newest: bool, now: datetime) -> Kind | None:
+def judge(message: MessageFacts, *, is_newest: bool, now: datetime, marks_steps: bool = True) -> Kind | None:
     """Tell what kind of unrecorded call a message stands for.
 
     Args:
         message: A message of a session.
         is_newest: Whether no message of its session is newer.
         now: The time of the import.
+        marks_steps: Whether OpenCode stored the beginning of each step, as 1.x does: there, a tool without one is a command that OpenCode
+            ran by itself. 2.x has messages of their own for those, which are no assistant's.
 
     Returns:
         The kind; None for a user's message, a recorded call, a copy, one still running, one that no provider bills, and a message in which
         OpenCode ran a command by itself.
     """
-    if message.role != "assistant" or message.calls or message.is_copy or (message.has_tool and not message.has_step):
+    if message.role != "assistant" or message.calls or message.is_copy or (marks_steps and message.has_tool and not message.has_step):
         return None
     if message.error_name is None and message.completed_at is None:
         is_running = is_newest and message.created_at is not None and now - message.created_at < STILL_RUNNING
@@ -292,9 +295,11 @@ def estimate_calls(
         One estimate for each such call.
     """
     release = release_of(version)
+    # A session that 1.x began and 2.x goes on with keeps its version: there, recorded calls have no step.
+    marks_steps = release < _WITHOUT_STEPS and not any(message.calls and not message.has_step for message in messages)
     estimates = []
     for place, message in enumerate(messages):
-        kind = judge(message, is_newest=place == len(messages) - 1, now=now)
+        kind = judge(message, is_newest=place == len(messages) - 1, now=now, marks_steps=marks_steps)
         if kind is not None:
             prompt, method = _estimate_prompt(messages, place, usual)
             estimates.append(

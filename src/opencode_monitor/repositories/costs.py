@@ -226,6 +226,17 @@ class CostRepository:
         )
         return [SessionUsage(**row) for row in self._mappings(statement)]
 
+    def of_sessions(self, session_ids: Sequence[str]) -> Usage:
+        """Return the sums over some sessions."""
+        statement = self._statement({}, TimeRange()).where(Message.session_id.in_(session_ids))
+        return Usage(**self._mappings(statement)[0])
+
+    def without_model(self, time_range: TimeRange = TimeRange()) -> int:
+        """Return how many calls in a range have no price because OpenCode does not store their model."""
+        is_nameless = sa.and_(Message.model_id.is_(None), Message.message_cost_usd.is_(None), Message.copied_from.is_(None))
+        statement = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(Message.call_count), 0), sa.Integer)).where(is_nameless)
+        return int(self.session.execute(_within(statement, time_range)).scalar_one())
+
     def _rows(
         self,
         row_type: type[Row],
@@ -248,11 +259,15 @@ class CostRepository:
         ).select_from(Message)
         if calls_only:
             statement = statement.where(_IS_CALL)
-        if time_range.start is not None:
-            statement = statement.where(Message.created_at >= time_range.start)
-        if time_range.end is not None:
-            statement = statement.where(Message.created_at < time_range.end)
-        return statement
+        return _within(statement, time_range)
+
+
+def _within(statement: sa.Select[Any], time_range: TimeRange) -> sa.Select[Any]:
+    if time_range.start is not None:
+        statement = statement.where(Message.created_at >= time_range.start)
+    if time_range.end is not None:
+        statement = statement.where(Message.created_at < time_range.end)
+    return statement
 
 
 def project_name() -> sa.ColumnElement[str]:
