@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -168,6 +169,13 @@ def fresh_name(file: Path) -> Path:
         with suppress(FileNotFoundError):
             left.unlink()
     return fresh
+
+
+def left_behind(file: Path) -> list[Path]:
+    """List what a killed restore, retirement or backup of a database has left beside it; while one runs, it is what that one writes."""
+    new = file.with_name(f"{file.name}.new")
+    partial = file.parent.glob(f"{escape(file.name)}.*.partial") if file.parent.is_dir() else ()
+    return [path for path in (new, new.with_name(f"{new.name}.wal"), *sorted(partial)) if path.is_file()]
 
 
 def put_in_place(fresh: Path, file: Path) -> None:
