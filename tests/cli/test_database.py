@@ -74,7 +74,15 @@ class TestBusy:
 
 class TestSchema:
     @pytest.mark.parametrize(
-        "command", [("daily",), ("models", "--json"), ("session", "x"), ("pricing", "missing"), ("doctor", "--show", "skipped")]
+        "command",
+        [
+            ("daily",),
+            ("models", "--json"),
+            ("session", "x"),
+            ("pricing", "missing"),
+            ("doctor", "--show", "skipped"),
+            ("db", "backup", "x.bak"),
+        ],
     )
     def test_command_without_a_database_says_what_to_run(self, tmp_path: Path, command: tuple[str, ...]) -> None:
         database = tmp_path / "none.duckdb"

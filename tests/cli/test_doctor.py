@@ -68,6 +68,18 @@ class TestDoctor:
         )
         assert not (tmp_path / "none.duckdb").exists()
 
+    def test_doctor_files_of_a_killed_process_are_named_with_their_size(self, database: Path) -> None:
+        names = ("new", "new.wal", "import_state.20260504T123001Z.bak.partial")
+        left = [database.with_name(f"{database.name}.{name}") for name in names]
+        for path in left:
+            path.write_bytes(bytes(1_500_000))
+
+        outcome = run("--db", database, "doctor")
+
+        (line,) = [line for line in outcome.stdout.splitlines() if "left by a process" in line]
+        sizes = ", ".join(f"{path} (1.5 MB)" for path in left)
+        assert line == f"warn  left by a process that was killed, and can be removed: {sizes}"
+
     def test_doctor_schema_behind_is_exit_3(self, tmp_path: Path) -> None:
         upgrade(f"duckdb:///{tmp_path / 'behind.duckdb'}", "baseline")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pytest
@@ -190,6 +191,55 @@ def test_downgrade_backs_up_a_file_and_says_so_where_it_cannot(moved_url: str, t
     assert "NO" not in outcome.stdout.split()
 
 
+def test_downgrade_that_moves_nothing_counts_rows_and_reads_none(moved_url: str) -> None:
+    outcome = run("--db", moved_url, "db", "downgrade", "-1", "--yes", "--no-backup", "--json")
+
+    rows = {row["table"]: row for row in outcome.json["rows"]}
+    messages = {key: rows["messages"][key] for key in ("rows_before", "rows_after", "checksum_before", "equal", "remark")}
+    assert messages == {"rows_before": 1, "rows_after": 1, "checksum_before": None, "equal": None, "remark": "rows only"}
+    assert {row["checksum_after"] for row in rows.values()} == {None}
+
+
+def test_upgrade_that_moves_shows_the_checksums_of_the_other_tables(old_url: str) -> None:
+    outcome = run("--db", old_url, "db", "upgrade", "--no-backup")
+
+    assert outcome.stderr.count("  checksum messages: 1 row; 0 % done\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "megabytes"),
+    [
+        (("upgrade",), "4,500"),
+        (("upgrade", "--no-backup"), "3,500"),
+        (("downgrade", "-1", "--yes"), "2,000"),
+        (("downgrade", "-1", "--yes", "--no-backup"), "1,000"),
+    ],
+)
+def test_migration_asks_for_the_room_that_its_revisions_take(
+    prepared: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], megabytes: str
+) -> None:
+    if not prepared["old"].startswith("duckdb"):
+        pytest.skip("a server has its own disk")
+    file = tmp_path / "monitor.duckdb"
+    shutil.copy(file_of(prepared["old" if command[0] == "upgrade" else "moved"]), file)
+    os.truncate(file, 10**9)  # sparse: it takes no room
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: FullDisk(10**10, 10**10 - 500_000_000, 500_000_000))
+
+    outcome = run("--db", file, "db", *command)
+
+    assert outcome.exit_code == 1
+    assert f"needs about {megabytes} MB of free disk, and there are 500 MB." in outcome.stderr
+    assert list(tmp_path.glob("*.bak")) == []
+
+
+class FullDisk(NamedTuple):
+    """What the system says of a disk."""
+
+    total: int
+    used: int
+    free: int
+
+
 def test_downgrade_without_backup_makes_none(moved_url: str, tmp_path: Path) -> None:
     outcome = run("--db", moved_url, "db", "downgrade", "-1", "--yes", "--no-backup")
 
@@ -261,6 +311,44 @@ def test_retire_legacy_drops_the_table_and_the_downgrade_works_without_it(moved_
     assert back == before
     if moved_url.startswith("duckdb"):
         assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("monitor*")} == {"monitor.duckdb": 0o600}
+
+
+def test_retire_legacy_keeps_the_tables_of_other_schemas(moved_url: str) -> None:
+    if not moved_url.startswith("duckdb"):
+        pytest.skip("a server's table is dropped where it is")
+    execute(
+        moved_url,
+        "CREATE SCHEMA mine",
+        "CREATE TABLE mine.notes (note_id INTEGER PRIMARY KEY, body TEXT)",
+        "CREATE TABLE mine.notes_read (note_id INTEGER REFERENCES mine.notes (note_id))",
+        "CREATE TABLE mine.parts_legacy (body TEXT)",
+        "INSERT INTO mine.notes VALUES (1, 'remember')",
+        "INSERT INTO mine.notes_read VALUES (1), (1)",
+        "INSERT INTO mine.parts_legacy VALUES ('own')",
+    )
+
+    outcome = run("--db", moved_url, "-q", "db", "retire-legacy", "--yes")
+
+    assert outcome.exit_code == 0, outcome.stderr
+    assert read(moved_url, "SELECT * FROM mine.notes") == [(1, "remember")]
+    assert read(moved_url, "SELECT * FROM mine.notes_read") == [(1,), (1,)]
+    assert read(moved_url, "SELECT * FROM mine.parts_legacy") == [("own",)]
+    assert read(moved_url, "SELECT count(*) FROM parts") == [(3,)]
+
+
+def test_retire_legacy_behind_a_link_replaces_the_file_and_keeps_the_link(moved_url: str, tmp_path: Path) -> None:
+    if not moved_url.startswith("duckdb"):
+        pytest.skip("a server has no file")
+    link, real = file_of(moved_url), tmp_path / "big" / "real.duckdb"
+    real.parent.mkdir()
+    link.rename(real)
+    link.symlink_to(real)
+
+    outcome = run("--db", link, "-q", "db", "retire-legacy", "--yes")
+
+    assert outcome.exit_code == 0, outcome.stderr
+    assert link.is_symlink()
+    assert read(f"duckdb:///{real}", "SELECT count(*) FROM information_schema.tables WHERE table_name = 'parts_legacy'") == [(0,)]
 
 
 def index_names(url: str) -> list[str]:

@@ -45,6 +45,13 @@ def test_compare_tables_stand_in_the_order_of_the_models_and_empty_ones_not_at_a
     assert [change.table for change in compare(tables, tables, [])] == ["sessions", "messages", "zebra"]
 
 
+@pytest.mark.parametrize(("rows", "equal"), [(2, None), (1, False)])
+def test_compare_counted_rows_prove_nothing_by_being_as_many(rows: int, equal: bool | None) -> None:
+    (change,) = compare({"messages": TableState(2, None)}, {"messages": TableState(rows, None)}, [])
+
+    assert (change.checksum_before, change.checksum_after, change.equal, change.remark) == (None, None, equal, "rows only")
+
+
 @pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
 def test_compare_moved_rows_are_judged_by_their_proof(direction: str) -> None:
     old, new = Checksum(3, {"content": (3, "1")}), Checksum(3, {"content": (3, "2")})

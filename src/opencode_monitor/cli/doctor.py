@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option
 from opencode_monitor.cli.render import envelope, plain
-from opencode_monitor.errors import DatabaseError, SourceError
+from opencode_monitor.errors import DatabaseError, SchemaError, SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _OWNER_ONLY = 0o077
 _MEGABYTE = 1_000_000
@@ -68,7 +72,10 @@ def _check_database(state: State) -> list[Finding]:
     where = str(file or mask_url(state.database_url))
     try:
         factory = state.sessions()
+    except SchemaError as error:
+        return [Finding("FAIL", str(error)), *_check_left_behind(file)]
     except DatabaseError as error:
+        # Another process may hold it, and what it writes beside it is not left behind.
         return [Finding("FAIL", str(error))]
     findings = [Finding("ok", f"Database {where}, at head")]
     if file is not None:
@@ -76,6 +83,7 @@ def _check_database(state: State) -> list[Finding]:
         findings[0] = Finding("ok", f"Database {where} ({status.st_size / _MEGABYTE:.1f} MB, mode {status.st_mode & 0o777:04o}), at head")
         if status.st_mode & _OWNER_ONLY:
             findings.append(Finding("warn", "others can read the database: it holds prompts and code", f"chmod 600 {file}"))
+    findings += _check_left_behind(file)
     with factory() as session:
         unpriced = PricingRepository(session).missing()
         skipped = ImportIssueRepository(session).count()
@@ -87,6 +95,16 @@ def _check_database(state: State) -> list[Finding]:
     if skipped:
         findings.append(Finding("warn", f"{skipped:,} records are not as they should be", "opencode-monitor doctor --show skipped"))
     return findings
+
+
+def _check_left_behind(file: Path | None) -> list[Finding]:
+    from opencode_monitor.db.files import left_behind  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    left = left_behind(file.resolve()) if file is not None else []
+    if not left:
+        return []
+    sizes = ", ".join(f"{path} ({path.stat().st_size / _MEGABYTE:.1f} MB)" for path in left)
+    return [Finding("warn", f"left by a process that was killed, and can be removed: {sizes}")]
 
 
 def _show_skipped(state: State, *, as_json: bool) -> None:

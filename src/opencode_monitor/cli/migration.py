@@ -117,7 +117,8 @@ def retire_legacy(state: State, after: str, yes: bool, as_json: bool) -> None:
     keep = parse_age(after)
     if not state.database_exists():
         raise SchemaError(f"no database at {state.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
-    file = state.database_file
+    # Behind a link the file itself: the rename would replace the link.
+    file = state.database_file.resolve() if state.database_file else None
     if not yes:
         click.confirm(f"Drop {PARTS_LEGACY} of {file or 'the database'} for good?", abort=True, err=True)
     with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
@@ -162,14 +163,18 @@ def _run(state: State, connection: sa.Connection, target: str, *, backs_up: bool
     steps = history.index(end) - history.index(start)
     if not (steps > 0 if is_upgrade else steps < 0):
         return _Run(start, start, None, 0.0, None, ())
-    backup = _back_up_before(state, connection, start) if backs_up and start != "base" else None
-    count_only = MOVED_FAMILY if moves_parts(start, end) else frozenset()
-    before = take_states(connection, count_only=count_only)
-    connection.rollback()
+    moves = moves_parts(start, end)
+    backs_up = backs_up and start != "base"
+    _require_room(state, moves=moves, backs_up=backs_up)
+    backup = _back_up_before(state, connection, start) if backs_up else None
+    # Where no row moves, to read them all twice would take longer than the revisions, with the lock held.
+    count_only = MOVED_FAMILY if moves else None
     with shown_phases(quiet=state.quiet) as show:
+        before = take_states(connection, count_only=count_only, progress=show)
+        connection.rollback()
         run = migrate.upgrade if is_upgrade else migrate.downgrade
         proofs = run(state.database_url, end, wait_seconds=state.wait_seconds, progress=show, connection=connection)
-    after = take_states(connection, count_only=count_only)
+        after = take_states(connection, count_only=count_only, progress=show)
     reached = current_revision(connection) or "base"
     connection.rollback()
     changes = compare(before, after, proofs)
@@ -199,17 +204,26 @@ def _resolve(target: str, start: str) -> str:
     return history[place]
 
 
+def _require_room(state: State, *, moves: bool, backs_up: bool) -> None:
+    """Refuse revisions of a DuckDB file where the disk would run full on the way; the backup lies on the same disk."""
+    from opencode_monitor.db.files import FREE_SPACE_FACTOR, require_free_space  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    if state.database_file is not None:
+        # Revisions that move no parts rewrite a few tables at most.
+        factor = (FREE_SPACE_FACTOR if moves else 1.0) + (1.0 if backs_up else 0.0)
+        require_free_space(state.database_file.resolve(), "migration with its backup" if backs_up else "migration", factor)
+
+
 def _back_up_before(state: State, connection: sa.Connection, revision: str) -> Path | None:
-    """Copy a DuckDB file, after a look at the room that its migration takes."""
-    from opencode_monitor.db.files import back_up, backup_name, require_free_space  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    """Copy a DuckDB file, to beside where it lies."""
+    from opencode_monitor.db.files import back_up, backup_name  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     file = state.database_file
     if file is None:
         if connection.dialect.name == "postgresql":
             note("No backup is made of a database on a server. Have one: pg_dump", quiet=state.quiet)
         return None
-    require_free_space(file)
-    target = backup_name(file, revision, now())
+    target = backup_name(file.resolve(), revision, now())
     back_up(state.database_url, target, connection=connection)
     note(f"A backup is at {target}", quiet=state.quiet)
     return target

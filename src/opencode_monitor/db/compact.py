@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from opencode_monitor.db.checksum import row_counts, table_checksum
+from opencode_monitor.db.checksum import checksum
 from opencode_monitor.db.dialect import owner_only
 from opencode_monitor.db.files import fresh_name, put_in_place
 from opencode_monitor.db.progress import Phase
@@ -27,10 +27,21 @@ if TYPE_CHECKING:
 _COPY = "opencode_monitor_compact_copy"
 # What a table promises, from DuckDB's own catalogue.
 _CATALOGUE = (
-    "SELECT table_name, column_name, data_type, is_nullable, column_default FROM duckdb_columns()",
-    "SELECT table_name, constraint_type, constraint_column_names, referenced_table, referenced_column_names FROM duckdb_constraints()",
-    "SELECT table_name, index_name, expressions, is_unique FROM duckdb_indexes()",
+    "SELECT schema_name, table_name, column_name, data_type, is_nullable, column_default FROM duckdb_columns()",
+    (
+        "SELECT schema_name, table_name, constraint_type, constraint_column_names, referenced_table, referenced_column_names"
+        " FROM duckdb_constraints()"
+    ),
+    "SELECT schema_name, table_name, index_name, expressions, is_unique FROM duckdb_indexes()",
 )
+_OF_TABLE = "database_name = current_database() AND schema_name = :schema AND table_name = :table"
+
+
+class _Table(NamedTuple):
+    """A table, of whichever schema: a file may hold more than this program's."""
+
+    schema: str
+    name: str
 
 
 def replace_without(connection: sa.Connection, file: Path, table: str, *, progress: Show) -> None:
@@ -45,23 +56,26 @@ def replace_without(connection: sa.Connection, file: Path, table: str, *, progre
     Raises:
         DatabaseError: The copy cannot be written or is not equal; the database is as it was.
     """
+    # Whoever opens the new file must not find the old one's log beside it.
+    connection.exec_driver_sql("CHECKPOINT")
     fresh = fresh_name(file)
-    tables = _parents_first(connection, table)
-    rows = row_counts(connection, tables)
+    left_out = _Table(str(connection.scalar(sa.text("SELECT current_schema()"))), table)
+    tables = _parents_first(connection, left_out)
+    rows = {kept: int(connection.scalar(sa.text(f"SELECT count(*) FROM {_relation(connection, kept)}")) or 0) for kept in tables}  # noqa: S608 - the catalogue's names
     connection.commit()
-    phases = [Phase(f"{work} {name}", rows[name]) for work in ("copy", "compare") for name in tables]
+    phases = [Phase(f"{work} {kept.name}", rows[kept]) for work in ("copy", "compare") for kept in tables]
     try:
         with owner_only():
             connection.exec_driver_sql(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS {_COPY}")
             connection.commit()
-            _make_tables(connection, table)
-            for index, name in enumerate(tables):
+            _make_tables(connection, left_out)
+            for index, kept in enumerate(tables):
                 progress(phases, index)
-                _copy_rows(connection, name)
-        _compare_catalogue(connection, table)
-        for index, name in enumerate(tables, start=len(tables)):
+                _copy_rows(connection, kept)
+        _compare_catalogue(connection, left_out)
+        for index, kept in enumerate(tables, start=len(tables)):
             progress(phases, index)
-            _compare_rows(connection, name)
+            _compare_rows(connection, kept)
         with owner_only():
             connection.exec_driver_sql(f"CHECKPOINT {_COPY}")
             connection.commit()
@@ -83,61 +97,88 @@ def replace_without(connection: sa.Connection, file: Path, table: str, *, progre
                 left.unlink()
 
 
-def _make_tables(connection: sa.Connection, left_out: str) -> None:
+def _make_tables(connection: sa.Connection, left_out: _Table) -> None:
     """Make the tables of the copy with their keys and indexes, but for one; so the old file need not drop it before."""
-    connection.exec_driver_sql(f"COPY FROM DATABASE {_source(connection)} TO {_COPY} (SCHEMA)")
-    connection.exec_driver_sql(f"DROP TABLE {_COPY}.{_quote(connection, left_out)}")
+    source = _quote(connection, _database(connection))
+    connection.exec_driver_sql(f"COPY FROM DATABASE {source} TO {_COPY} (SCHEMA)")
+    connection.exec_driver_sql(f"DROP TABLE {_relation(connection, left_out, _COPY)}")
     connection.commit()
 
 
-def _copy_rows(connection: sa.Connection, table: str) -> None:
-    name = _quote(connection, table)
-    connection.exec_driver_sql(f"INSERT INTO {_COPY}.{name} SELECT * FROM {_source(connection)}.{name}")  # noqa: S608 - the catalogue's names
+def _copy_rows(connection: sa.Connection, table: _Table) -> None:
+    original, copy = _relation(connection, table), _relation(connection, table, _COPY)
+    connection.exec_driver_sql(f"INSERT INTO {copy} SELECT * FROM {original}")  # noqa: S608 - the catalogue's names
     connection.commit()
 
 
-def _source(connection: sa.Connection) -> str:
-    return _quote(connection, str(connection.scalar(sa.text("SELECT current_database()"))))
+def _database(connection: sa.Connection) -> str:
+    return str(connection.scalar(sa.text("SELECT current_database()")))
 
 
 def _quote(connection: sa.Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote(name)
 
 
-def _parents_first(connection: sa.Connection, left_out: str) -> Sequence[str]:
-    """List the tables so that what a foreign key refers to comes before it."""
-    inspector = sa.inspect(connection)
-    parents = {
-        table: {key["referred_table"] for key in inspector.get_foreign_keys(table)} - {table}
-        for table in sorted(inspector.get_table_names())
-        if table != left_out
-    }
+def _relation(connection: sa.Connection, table: _Table, database: str | None = None) -> str:
+    """Write a table's full name, in the original where no other database is given."""
+    return ".".join(_quote(connection, name) for name in (database or _database(connection), *table))
+
+
+def _parents_first(connection: sa.Connection, left_out: _Table) -> Sequence[_Table]:
+    """List the tables of every schema so that what a foreign key refers to comes before it; DuckDB's keys stay within a schema."""
+    names = sa.text("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT temporary")
+    keys = sa.text(
+        "SELECT schema_name, table_name, referenced_table FROM duckdb_constraints()"
+        " WHERE database_name = current_database() AND constraint_type = 'FOREIGN KEY'"
+    )
+    parents: dict[_Table, set[_Table]] = {_Table(*row): set() for row in sorted(map(tuple, connection.execute(names).all()))}
+    del parents[left_out]
+    for schema, table, referenced in connection.execute(keys).all():
+        if _Table(schema, table) in parents and table != referenced:
+            parents[_Table(schema, table)].add(_Table(schema, referenced))
     connection.commit()
     return list(TopologicalSorter(parents).static_order())
 
 
-def _compare_catalogue(connection: sa.Connection, left_out: str) -> None:
+def _compare_catalogue(connection: sa.Connection, left_out: _Table) -> None:
     """Compare columns, keys and indexes with the original's.
 
     Raises:
         DatabaseError: Something differs.
     """
-    source = connection.scalar(sa.text("SELECT current_database()"))
     for statement in _CATALOGUE:
-        kept = sa.text(f"{statement} WHERE database_name = :database AND table_name <> :table")
-        rows = [{str(row) for row in connection.execute(kept, {"database": name, "table": left_out}).all()} for name in (source, _COPY)]
+        kept = sa.text(f"{statement} WHERE database_name = :database AND NOT (schema_name = :schema AND table_name = :table)")
+        rows = [
+            {str(row) for row in connection.execute(kept, {"database": name, "schema": left_out.schema, "table": left_out.name}).all()}
+            for name in (_database(connection), _COPY)
+        ]
         if rows[0] != rows[1]:
             raise DatabaseError(f"the compact copy differs in {min(rows[0] ^ rows[1])}; nothing was changed")
     connection.commit()
 
 
-def _compare_rows(connection: sa.Connection, table: str) -> None:
+def _compare_rows(connection: sa.Connection, table: _Table) -> None:
     """Compare every value of a table with the original's.
 
     Raises:
         DatabaseError: Something differs.
     """
-    different = table_checksum(connection, table).differences(table_checksum(connection, table, database=_COPY))
+    original, copy = _relation(connection, table), _relation(connection, table, _COPY)
+    of_table = {"schema": table.schema, "table": table.name}
+    key = connection.scalar(
+        sa.text(f"SELECT constraint_column_names FROM duckdb_constraints() WHERE {_OF_TABLE} AND constraint_type = 'PRIMARY KEY'"),  # noqa: S608 - fixed text
+        of_table,
+    )
+    if key:
+        columns = connection.execute(sa.text(f"SELECT column_name FROM duckdb_columns() WHERE {_OF_TABLE}"), of_table).scalars().all()  # noqa: S608 - as above
+        different = checksum(connection, original, key, columns).differences(checksum(connection, copy, key, columns))
+    else:
+        # Nothing identifies a row, so each has to be found as often in the one as in the other.
+        missing, added = (
+            connection.scalar(sa.text(f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})"))  # noqa: S608 - the catalogue's names
+            for one, other in ((original, copy), (copy, original))
+        )
+        different = ["rows"] if missing or added else []
     connection.commit()
     if different:
-        raise DatabaseError(f"the compact copy differs in {table}: {', '.join(different)}; nothing was changed")
+        raise DatabaseError(f"the compact copy differs in {table.name}: {', '.join(different)}; nothing was changed")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from opencode_monitor.db.dialect import owner_only
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.lock import migration_connection
 from opencode_monitor.db.revision import current_revision
-from opencode_monitor.errors import DatabaseBusyError, DatabaseError
+from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,10 @@ _MEGABYTE = 1_000_000
 _HEADER = 3 * 4096  # of a DuckDB file, before its first block
 _COPY = """
 import os, shutil, sys
-os.umask(0o077)
-with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
+if os.path.lexists(sys.argv[2]):
+    os.unlink(sys.argv[2])
+new = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+with open(sys.argv[1], "rb") as source, open(new, "wb") as target:
     shutil.copyfileobj(source, target, 1 << 20)
     target.flush()
     os.fsync(target.fileno())
@@ -38,7 +41,7 @@ with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
 
 
 def database_file(url: str | sa.URL) -> Path:
-    """Return the file of a DuckDB database.
+    """Return the file of a DuckDB database; behind a link the file itself, as a rename would replace the link.
 
     Raises:
         DatabaseError: It is on a server, or in memory.
@@ -46,7 +49,7 @@ def database_file(url: str | sa.URL) -> Path:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "duckdb" or parsed.database in (None, "", ":memory:"):
         raise DatabaseError("only a DuckDB file can be copied. On PostgreSQL use pg_dump and pg_restore.")
-    return Path(str(parsed.database)).expanduser()
+    return Path(str(parsed.database)).expanduser().resolve()
 
 
 def backup_name(file: Path, revision: str | None, now: datetime) -> Path:
@@ -67,13 +70,14 @@ def back_up(url: str | sa.URL, target: Path, *, wait_seconds: float = 30.0, conn
         The revision that the copy stands at.
 
     Raises:
+        SchemaError: There is no database.
         DatabaseError: The target exists, the disk is full, or the copy cannot be opened.
     """
     file = database_file(url)
     if target.exists():
         raise DatabaseError(f"{target} exists. Name another file.")
     if not file.exists():
-        raise DatabaseError(f"no database at {file}")
+        raise SchemaError(f"no database at {file}. Run: opencode-monitor db upgrade && opencode-monitor import")
     with nullcontext(connection) if connection is not None else migration_connection(url, wait_seconds=wait_seconds) as holder:
         return _copy_held(holder, file, target)
 
@@ -119,8 +123,9 @@ def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> s
     if file.exists() and file.samefile(backup):
         raise DatabaseError(f"{backup} is the database itself. Name a backup.")
     revision = _check_whole(backup)
-    fresh = fresh_name(file)
     with _held(url, file, wait_seconds):
+        # Not before: what lies there may be another process's, which still writes it.
+        fresh = fresh_name(file)
         try:
             with owner_only():
                 shutil.copyfile(backup, fresh)
@@ -148,15 +153,17 @@ def _held(url: str | sa.URL, file: Path, wait_seconds: float) -> Iterator[None]:
         except DatabaseBusyError:
             raise
         except (DatabaseError, sa.exc.DBAPIError):
-            # It cannot be read any more, which is a reason for a restore and no obstacle to it. Its log must not be replayed on the
-            # new file.
-            with suppress(FileNotFoundError):
-                file.with_name(f"{file.name}.wal").unlink()
+            # It cannot be read any more, which is a reason for a restore and no obstacle to it. Its log stays until the copy is there:
+            # it may hold rows that were committed and lie nowhere else.
+            pass
         yield
 
 
 def fresh_name(file: Path) -> Path:
-    """Return where a database is made that shall take a file's place, without what an earlier try has left there."""
+    """Return where a database is made that shall take a file's place, without what an earlier try has left there.
+
+    Only for the holder of the file's lock: others may be at work there.
+    """
     fresh = file.with_name(f"{file.name}.new")
     for left in (fresh, fresh.with_name(f"{fresh.name}.wal")):
         with suppress(FileNotFoundError):
@@ -164,15 +171,35 @@ def fresh_name(file: Path) -> Path:
     return fresh
 
 
+def left_behind(file: Path) -> list[Path]:
+    """List what a killed restore, retirement or backup of a database has left beside it; while one runs, it is what that one writes."""
+    new = file.with_name(f"{file.name}.new")
+    partial = file.parent.glob(f"{escape(file.name)}.*.partial") if file.parent.is_dir() else ()
+    return [path for path in (new, new.with_name(f"{new.name}.wal"), *sorted(partial)) if path.is_file()]
+
+
 def put_in_place(fresh: Path, file: Path) -> None:
     """Rename a finished database to the one that it replaces: whoever opens it sees the old one or the new one.
 
-    The holder of the old file's lock keeps it meanwhile; who waits for it opens the new file.
+    The holder of the old file's lock keeps it meanwhile; who waits for it opens the new file. The old file's log, where one is left, goes
+    with the old file: DuckDB would replay it on the new one.
     """
     _sync(fresh)
-    fresh.replace(file)
+    log = file.with_name(f"{file.name}.wal")
+    aside = file.with_name(f"{log.name}.old")
+    has_log = log.exists()
+    if has_log:
+        log.replace(aside)
+    try:
+        fresh.replace(file)
+    except OSError:
+        if has_log:
+            aside.replace(log)
+        raise
     if os.name == "posix":
         _sync(file.parent)
+    with suppress(FileNotFoundError):
+        aside.unlink()
 
 
 def _sync(path: Path) -> None:

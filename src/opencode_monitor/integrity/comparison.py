@@ -99,7 +99,8 @@ def _change(table: str, old: TableState | None, new: TableState | None) -> Table
         remark = "dropped" if new is None else "kept" if table == PARTS_LEGACY else "made"
         return TableChange(table, rows_before, rows_after, None, None, None, remark)
     if old.checksum is None or new.checksum is None:
-        return TableChange(table, old.rows, new.rows, None, None, None)
+        # The same number of rows is no proof that they are equal; another number is one that they are not.
+        return TableChange(table, old.rows, new.rows, None, None, None if old.rows == new.rows else False, "rows only")
     shared = old.checksum.columns.keys() & new.checksum.columns.keys()
     digests = old.checksum.over(shared).digest(), new.checksum.over(shared).digest()
     stubs = new.rows - new.checksum.rows - (old.rows - old.checksum.rows)

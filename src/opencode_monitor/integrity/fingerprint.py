@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from opencode_monitor.db.checksum import Checksum, checksum, row_counts, table_checksum
+from opencode_monitor.db.progress import Phase
 from opencode_monitor.models import Base, MigrationAudit, Part
+
+if TYPE_CHECKING:
+    from opencode_monitor.db.progress import Show
 
 PARTS_LEGACY = "parts_legacy"
 MOVED_TABLE = "parts"
@@ -95,19 +100,30 @@ class TableState:
     checksum: Checksum | None
 
 
-def take_states(connection: sa.Connection, *, count_only: frozenset[str] = frozenset()) -> dict[str, TableState]:
+def take_states(
+    connection: sa.Connection, *, count_only: frozenset[str] | None = frozenset(), progress: Show | None = None
+) -> dict[str, TableState]:
     """Return what each table holds, except for what migrations themselves write about.
 
     Args:
         connection: A database at any revision.
-        count_only: Tables whose rows are counted and not read.
+        count_only: Tables whose rows are counted and not read; None for all.
+        progress: Is told of each table that is read.
     """
     names = sorted(set(sa.inspect(connection).get_table_names()) - {"alembic_version", "migration_audit"})
-    states = {}
-    for table, rows in row_counts(connection, names).items():
-        stand_ins = RECOVERED_SESSIONS if table == "sessions" else None
-        states[table] = TableState(rows, None if table in count_only else table_checksum(connection, table, leave_out=stand_ins))
-    return states
+    rows = row_counts(connection, names)
+    read = [] if count_only is None else [table for table in names if table not in count_only]
+    phases = [Phase(f"checksum {table}", rows[table]) for table in read if rows[table]]
+    begun = 0
+    checksums = {}
+    for table in read:
+        if progress is not None and rows[table]:
+            progress(phases, begun)
+            begun += 1
+        checksums[table] = table_checksum(connection, table, leave_out=RECOVERED_SESSIONS if table == "sessions" else None)
+    if progress is not None and phases:
+        progress(phases, len(phases))
+    return {table: TableState(rows[table], checksums.get(table)) for table in names}
 
 
 def legacy_checksum(connection: sa.Connection) -> Checksum | None:
