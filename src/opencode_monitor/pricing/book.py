@@ -325,7 +325,11 @@ class Match:
         own = (self.vendor, self.model)
         if self.entry is None or self.entry[:2] == own:
             mode = "standard" if self.entry is None else self.entry.mode
-            return [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
+            of_mode = [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
+            if mode == "standard" or any(row.source == "user" for row in of_mode):
+                return of_mode
+            # The user's own price for the name comes before the list's price of the mode.
+            return of_mode + [row for row in rows if (row.vendor, row.model, row.mode, row.source) == (*own, "standard", "user")]
         named = [row for row in rows if (row.vendor, row.model) == own and row.mode == "standard"]
         found = [row for row in rows if (row.vendor, row.model) != own and row.mode == self.entry.mode]
         users = [row for row in named if row.source == "user"]
