@@ -66,8 +66,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("calls", sa.BigInteger(), nullable=False),
-        sa.Column("old_cost_usd", USD, nullable=False),
-        sa.Column("new_cost_usd", USD, nullable=False),
+        sa.Column("old_cost_usd", USD),
+        sa.Column("new_cost_usd", USD),
         sa.Column("undone_at", sa.TIMESTAMP()),
         sa.PrimaryKeyConstraint("run_id", name="pk_price_runs"),
     )

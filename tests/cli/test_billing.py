@@ -87,6 +87,24 @@ class TestAdjust:
             "No adjustments: you pay list prices. Add one: opencode-monitor pricing adjust PROVIDER 0.9\n"
         )
 
+    def test_adjust_and_billing_as_json_say_what_they_changed(self, made: Path) -> None:
+        adjusted = pricing(made, "adjust", "anthropic/*sonnet*", "0.5", "--json").json
+        billed = pricing(made, "billing", "anthropic", "subscription", "--json").json
+        unbilled = pricing(made, "billing", "--remove", billed["rows"][0]["billing_id"], "--json").json
+        removed = pricing(made, "adjust", "--remove", adjusted["rows"][0]["adjustment_id"], "--json").json
+
+        assert {one["schema"] for one in (adjusted, billed, unbilled, removed)} == {"opencode-monitor/pricing-bill@1"}
+        assert [len(one["rows"]) for one in (adjusted, billed, unbilled, removed)] == [1, 1, 0, 0]
+        assert (adjusted["rows"][0]["multiplier"], billed["rows"][0]["kind"]) == ("0.5", "subscription")
+        assert adjusted["totals"] == {
+            "paid_cost_usd_before": "0.00534",
+            "paid_unknown_calls_before": 1,
+            "paid_cost_usd": "0.0033375",
+            "paid_unknown_calls": 1,
+        }
+        paid = [(one["totals"]["paid_cost_usd_before"], one["totals"]["paid_cost_usd"]) for one in (billed, unbilled, removed)]
+        assert paid == [("0.0033375", "0"), ("0", "0.0033375"), ("0.0033375", "0.00534")]
+
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,12 +15,20 @@ import pytest
 
 import stores
 from commands import run
+from opencode_monitor.cli.app import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 CHEAP = ("--input", "0", "--output", "1000", "--cache-read", "0", "--cache-write", "0")
+
+
+class Terminal(io.StringIO):
+    """A standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -186,6 +195,17 @@ class TestFiles:
         assert "line 3: a/b: the input price -1 is negative" in as_json.error["message"]
         assert run("--db", made, "pricing", "show", "a/good", "--json").json["rows"] == []
 
+    def test_export_to_a_terminal_does_not_steer_it(self, made: Path) -> None:
+        run("--db", made, "pricing", "set", "acme/a\x1b[31m", *CHEAP)
+        terminal = Terminal()
+
+        with contextlib.redirect_stdout(terminal), contextlib.suppress(SystemExit):
+            main(["--db", str(made), "pricing", "export", "--source", "user"])
+        piped = run("--db", made, "pricing", "export", "--source", "user").stdout
+
+        assert "a\x1b[31m," in piped
+        assert terminal.getvalue() == piped.replace("\x1b", "�")
+
     @pytest.mark.parametrize(
         ("name", "content", "code", "message"),
         [
@@ -239,6 +259,18 @@ class TestSources:
         assert refreshed.stdout.splitlines()[-1] == "1 new prices. 0 calls without a price have one now."
         assert again.json["totals"] == {"added": 0, "calls_priced": 0}
         assert {row["source"] for row in again.json["rows"]} == {"genai-prices", "opencode-cache", "vendor-notice"}
+
+    def test_diff_of_a_list_older_than_the_one_read_is_none(self, made: Path, models_json: Path) -> None:
+        run("--db", made, "pricing", "refresh", "--offline")
+        models_json.write_text(models_json.read_text().replace("1000", "2000"))
+        earlier = datetime(2026, 9, 1, tzinfo=UTC).timestamp()
+        os.utime(models_json, (earlier, earlier))
+
+        planned = run("--db", made, "pricing", "diff")
+        refreshed = run("--db", made, "pricing", "refresh", "--offline", "--json")
+
+        assert "The book is up to date." in planned.stdout
+        assert refreshed.json["totals"]["added"] == 0
 
     def test_import_reads_opencodes_list_and_lists_what_is_odd(
         self, make_database: Callable[[stores.Store], Path], models_json: Path
@@ -298,6 +330,28 @@ class TestReprice:
         assert undone.stdout == f"Undid run {run_id}: 1 calls cost again what they did.\n"
         assert run("--db", made, "pricing", "reprice", "--runs").stdout.endswith("contract  (undone)\n")
         assert (clean, verify(made)) == (0, 0)
+
+    def test_reprice_unknown_costs_are_no_zero(self, made: Path) -> None:
+        run("--db", made, "pricing", "alias", stores.UNPRICED, stores.SONNET)
+        run("--db", made, "pricing", "alias", stores.UNPRICED, "--remove")
+
+        dry = run("--db", made, "pricing", "reprice", "--dry-run")
+        run("--db", made, "pricing", "set", stores.SONNET, *CHEAP)
+        part = run("--db", made, "pricing", "reprice", "--dry-run")
+        done = run("--db", made, "pricing", "reprice", "--model", stores.UNPRICED, "--yes", "--json")
+        runs = run("--db", made, "pricing", "reprice", "--runs")
+        as_json = run("--db", made, "pricing", "reprice", "--runs", "--json").json["rows"]
+        clean = verify(made)
+        run("--db", made, "pricing", "reprice", "--undo")
+        run("--db", made, "pricing", "reprice", "--yes")
+        both = run("--db", made, "pricing", "reprice", "--runs")
+
+        assert dry.stdout.splitlines()[-1].split() == ["Total", "2", "$0.008010", "—", "0", "2"]
+        assert part.stdout.splitlines()[-1].split() == ["Total", "3", "$0.012015", "≥", "$0.150000", "0", "2"]
+        assert (done.json["totals"]["new_cost_usd"], done.json["totals"]["unpriced"], clean) == (None, 2, 0)
+        assert "  2 calls  $0.008010 → —  " in runs.stdout
+        assert [(row["old_cost_usd"], row["new_cost_usd"], row["unpriced"]) for row in as_json] == [("0.00801", None, 2)]
+        assert "  3 calls  $0.012015 → ≥ $0.150000  " in both.stdout.splitlines()[0]
 
     def test_reprice_without_a_terminal_needs_yes(self, made: Path) -> None:
         run("--db", made, "pricing", "set", stores.SONNET, *CHEAP)

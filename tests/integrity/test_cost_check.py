@@ -13,10 +13,11 @@ from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.ingest.settle import backfill, recharge
 from opencode_monitor.integrity import cost_check
 from opencode_monitor.integrity.cost_check import check_costs
-from opencode_monitor.models import StepEvent
+from opencode_monitor.models import ModelPricing, StepEvent
 from opencode_monitor.pricing.adjustments import make_adjustment, make_billing
-from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.pricing.book import seed_price_book, set_alias
 from opencode_monitor.pricing.catalog import user_period
+from opencode_monitor.pricing.seeds import Entry
 from opencode_monitor.repositories import BillingRepository, PricingRepository
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ DAMAGES = {
     "UPDATE session_stats SET total_cost_usd = 0 WHERE session_id = 'ses_0'": {"session_resource_metrics": 1},
     "UPDATE session_resource_metrics SET reported_cost_usd = 0 WHERE session_id = 'ses_0'": {"session_resource_metrics": 1},
     "UPDATE model_pricing SET output_token_cost_per_1k = 0.1 WHERE model_name = 'claude-haiku-4-5'": {"model_pricing": 1},
+    "DELETE FROM model_pricing WHERE model_name = 'claude-haiku-4-5'": {"model_pricing": 1},
+    "INSERT INTO model_pricing (model_name, vendor, input_token_cost_per_1k, output_token_cost_per_1k) VALUES ('odd', 'openai', 1, 1)": {
+        "model_pricing": 1
+    },
     "UPDATE price_adjustments SET multiplier = 1.2 WHERE provider = 'anth*'": {"step_events": 9},
     "UPDATE provider_billing SET kind = 'metered'": {"step_events": 3},
 }
@@ -123,6 +128,46 @@ def test_check_costs_newer_price_is_a_remark_and_no_mistake(sound: Session) -> N
     assert (check.found, check.remark_count) == (0, 3)
     assert check.remarks[0].startswith("haiku_0_01 is priced by anthropic/claude-haiku-4-5|standard|0|")
     assert check.remarks[0].endswith("the book of today would take anthropic/claude-haiku-4-5|standard|0|1970-01-01|user")
+
+
+@pytest.mark.parametrize("model", [HAIKU, "openai/claude-haiku-4-5"])
+def test_check_costs_replaced_price_and_the_name_at_another_maker_agree(sound: Session, model: str) -> None:
+    vendor, _, name = model.partition("/")
+    prices = PricingRepository(sound)
+    for price in (2, 1):
+        prices.set([user_period(vendor, name, input=price, output=price)], now=NOON, replacing=True)
+    add_call(sound, "newer", "ses_0", model_id=model)
+    backfill(sound.connection(), now=NOON)
+
+    check = check_costs(sound.connection(), now=NOON)
+
+    assert (check.found, check.differences) == (0, [])
+    # Three calls keep what they were priced by before the user had a price; the newer one has the last edition.
+    assert check.remark_count == (3 if model == HAIKU else 0)
+    assert all("|user#02" in remark for remark in check.remarks)
+
+
+def test_check_costs_alias_to_a_mode_is_no_remark(sound: Session) -> None:
+    connection = sound.connection()
+    for model_id in ("my-proxy/large", "anthropic/claude-fable-5-2"):
+        set_alias(connection, model_id, Entry("anthropic", "claude-fable-5-2", "batch"))
+        add_call(sound, f"call of {model_id}", "ses_0", model_id=model_id)
+    backfill(connection, now=NOON)
+    ids = sound.scalars(sa.select(StepEvent.price_id).where(StepEvent.message_id.like("call of %"))).all()
+
+    check = check_costs(connection, now=NOON)
+
+    assert {str(price_id).split("|")[1] for price_id in ids} == {"batch"}
+    assert (check.found, check.remarks) == (0, [])
+
+
+def test_check_costs_period_that_ended_since_the_last_import_is_no_mistake(sound: Session) -> None:
+    PricingRepository(sound).set([user_period("anthropic", "new", input=1, output=1, effective_to=NOON + timedelta(days=1))], now=NOON)
+    sound.execute(sa.update(ModelPricing).values(updated_at=NOON))
+
+    checks = [check_costs(sound.connection(), now=NOON + timedelta(days=day)) for day in (0, 2)]
+
+    assert [check.found for check in checks] == [0, 0]
 
 
 def test_check_costs_empty_database_has_nothing_to_find(session: Session) -> None:

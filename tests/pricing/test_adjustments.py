@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import calendar
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from opencode_monitor.errors import PriceError
@@ -96,11 +99,53 @@ def test_refuse_overlap_periods_of_one_provider(
         refuse_overlap(period("metered", *new), known)
 
 
-def test_refuse_excess_mark_ups_together() -> None:
-    refuse_excess([make_adjustment("a", "100"), make_adjustment("b", "10"), make_adjustment("c", "0.001")])
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ({"target": "a"}, {"target": "a"}, True),
+        ({"target": "a"}, {"target": "b"}, False),
+        ({"target": "a*c"}, {"target": "*bc"}, True),
+        ({"target": "a*c"}, {"target": "*bd"}, False),
+        ({"target": "a?"}, {"target": "a"}, False),
+        ({"target": "[ab]"}, {"target": "b"}, True),
+        ({"target": "[!ab]"}, {"target": "b"}, False),
+        ({"target": "[]-]"}, {"target": "]"}, True),
+        ({"target": "a["}, {"target": "a["}, True),
+        ({"target": "**"}, {"target": "a/x"}, True),
+        ({"target": "a/x-*"}, {"target": "a/*-y"}, True),
+        ({"target": "a/x-*"}, {"target": "a/y-*"}, False),
+        ({"target": "a", "bucket": "input"}, {"target": "a", "bucket": "output"}, False),
+        ({"target": "a", "bucket": "input"}, {"target": "a"}, True),
+        ({"target": "a", "effective_to": JULY}, {"target": "a", "effective_from": JULY}, False),
+        ({"target": "a", "effective_to": AUGUST}, {"target": "a", "effective_from": JULY}, True),
+    ],
+)
+def test_refuse_excess_only_mark_ups_that_can_meet(one: dict[str, Any], other: dict[str, Any], meet: bool) -> None:
+    adjustments = [make_adjustment(multiplier="100", **one), make_adjustment(multiplier="10.1", **other)]
+
+    for order in (adjustments, adjustments[::-1]):
+        with pytest.raises(PriceError, match="more than 1000") if meet else nullcontext():
+            refuse_excess(order)
+
+
+def test_refuse_excess_what_meets_all_does_not_join_the_others() -> None:
+    everywhere = [make_adjustment("*", "1.1"), make_adjustment("*/*", "0.001")]
+
+    refuse_excess([*everywhere, make_adjustment("a", "100"), make_adjustment("b", "100"), make_adjustment("b", "9", bucket="input")])
+    with pytest.raises(PriceError, match="more than 1000"):
+        refuse_excess([*everywhere, make_adjustment("a", "100"), make_adjustment("b", "100"), make_adjustment("b", "9.1", bucket="input")])
+
+
+GLOBS = st.text(st.sampled_from("ab*?"), min_size=1, max_size=4) | st.sampled_from(["[ab]", "[!a]b", "a[", "[]a]*"])
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(GLOBS, GLOBS, st.text(st.sampled_from("ab[]"), min_size=1, max_size=3))
+def test_refuse_excess_patterns_that_match_one_name_meet(one: str, other: str, name: str) -> None:
+    assume(fnmatchcase(name, one) and fnmatchcase(name, other))
 
     with pytest.raises(PriceError, match="more than 1000"):
-        refuse_excess([make_adjustment("a", "100"), make_adjustment("b", "11")])
+        refuse_excess([make_adjustment(one, "100"), make_adjustment(other, "10.1")])
 
 
 def test_billing_cells_statements_meet_where_they_hold() -> None:

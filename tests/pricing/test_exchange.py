@@ -32,7 +32,9 @@ def read(text: str, file_format: Format = "csv") -> tuple[list[PricePeriod], lis
 
 
 USD = st.decimals(0, 10_000, places=6, allow_nan=False, allow_infinity=False)
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), min_size=1, max_size=12).map(str.strip).filter(bool)
+ANY_NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), min_size=1, max_size=12)
+FORMULAS = st.text(st.sampled_from("'=+-@a"), min_size=1, max_size=4)
+NAMES = (ANY_NAMES | FORMULAS).map(str.strip).filter(bool)
 TIMES = st.just(BEGIN) | st.datetimes(datetime(2024, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
 PERIODS = st.builds(
     make_period,
@@ -63,6 +65,37 @@ def test_read_prices_any_written_book_is_the_book(periods: list[PricePeriod], fi
     book = [replace(row, recorded_at=recorded_at, price_id=row.price_id + ("#02" if recorded_at else "")) for row in periods]
 
     assert read(write_prices(book, file_format), file_format) == (book, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x")', """ "'=HYPERLINK(""http://x"")" """.strip()),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@cf/meta/llama", "'@cf/meta/llama"),
+        ("'=1", "''=1"),
+        ("''@", "'" * 3 + "@"),
+        ("'plain", "'plain"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_write_prices_formula_is_a_text_and_reads_back_exactly(name: str, cell: str) -> None:
+    period = user_period("acme", name, input=1, output=1)
+
+    text = write_prices([period], "csv")
+
+    assert f",acme,{cell}," in text
+    assert read(text) == ([period], [])
+
+
+def test_write_prices_leading_control_character_is_guarded() -> None:
+    period = user_period("acme", "small", input=1, output=1)
+
+    text = write_prices([replace(period, model="\t=1"), replace(period, model="\r=1")], "csv")
+
+    assert ",acme,'\t=1," in text
+    assert ",acme,'\r=1," in text
 
 
 @pytest.mark.parametrize("file_format", ["csv", "json"])

@@ -61,6 +61,13 @@ def usd_at(connection: sa.Connection, at: datetime = NOON, context: int = 1_000)
     return cell.input_usd_per_token * 10**6, cell.price_id
 
 
+def plans_price(connection: sa.Connection, model: str = "claude-sonnet-4-5") -> tuple[Decimal, Decimal] | None:
+    row = connection.execute(
+        sa.select(ModelPricing.input_token_cost_per_1k, ModelPricing.output_token_cost_per_1k).where(ModelPricing.model_name == model)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
 class TestAddPeriods:
     def test_add_periods_other_price_is_a_new_row_that_takes_over(self, session: Session) -> None:
         connection = session.connection()
@@ -138,6 +145,41 @@ class TestAddPeriods:
         row = session.get_one(ModelPricing, "claude-sonnet-4-5")
         assert (row.input_token_cost_per_1k, row.output_token_cost_per_1k) == (Decimal("0.007"), Decimal("0.002"))
 
+    def test_add_periods_replaced_price_is_not_in_the_plans_table(self, session: Session) -> None:
+        connection = session.connection()
+        listed = plans_price(connection)
+        own = user_period("anthropic", "claude-sonnet-4-5", input=1, output=1)
+        add_periods(connection, [own], now=NOON)
+        add_periods(connection, [replace(own, effective_to=NOON - DAY)], now=NOON)
+
+        # The user's price has ended: neither it nor what it took the place of holds.
+        assert plans_price(connection) == listed
+
+    def test_backfill_plans_table_follows_the_time(self, session: Session) -> None:
+        connection = session.connection()
+        listed = plans_price(connection)
+        own = user_period("anthropic", "claude-sonnet-4-5", input=1, output=1, effective_from=NOON + DAY, effective_to=NOON + 2 * DAY)
+        other = replace(own, price_id="anthropic/mine", model="mine")
+        add_periods(connection, [own, other], now=NOON)
+        found = []
+        for day in range(4):
+            backfill(connection, now=NOON + day * DAY)
+            found.append((plans_price(connection), plans_price(connection, "mine")))
+
+        mine = (Decimal("0.001"), Decimal("0.001"))
+        assert found == [(listed, None), (mine, mine), (listed, None), (listed, None)]
+
+    def test_backfill_plans_table_is_written_where_it_differs_only(self, session: Session) -> None:
+        connection = session.connection()
+        backfill(connection, now=NOON + DAY)
+        connection.execute(sa.update(ModelPricing).values(updated_at=NOON))
+        connection.execute(sa.delete(ModelPricing).where(ModelPricing.model_name == "gpt-5"))
+
+        backfill(connection, now=NOON + DAY)
+
+        later = connection.scalars(sa.select(ModelPricing.model_name).where(ModelPricing.updated_at > NOON)).all()
+        assert later == ["gpt-5"]
+
     def test_backfill_after_a_new_edition_leaves_priced_calls_with_their_row(self, session: Session) -> None:
         connection = session.connection()
         add_session(session)
@@ -153,6 +195,18 @@ class TestAddPeriods:
         kept = set(session.scalars(sa.select(StepEvent.price_id)).all())
         assert costs == [Decimal("0.0033"), Decimal("0.0044")]
         assert kept == {row.price_id for row in stored_periods(connection, PricePeriodRow.vendor == "acme")}
+
+
+def test_add_periods_name_that_was_deleted_in_the_transaction_is_in_the_plans_table(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        add_periods(connection, [user_period("anthropic", "mine", input=1, output=1, effective_to=NOON)], now=NOON - DAY)
+    with engine.begin() as connection:
+        backfill(connection, now=NOON)
+        ended = plans_price(connection, "mine")
+        add_periods(connection, [user_period("anthropic", "mine", input=2, output=2, effective_from=NOON)], now=NOON)
+
+    with engine.connect() as connection:
+        assert (ended, plans_price(connection, "mine")) == (None, (Decimal("0.002"), Decimal("0.002")))
 
 
 class TestSeedPriceBook:

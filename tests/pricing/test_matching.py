@@ -340,3 +340,24 @@ class TestAlias:
             ("gpt-5-nano", "user", None),
             ("claude-sonnet-4-5", "rule", None),
         ]
+
+
+def test_set_alias_to_an_own_mode_leaves_the_users_price_in_force(session: Session) -> None:
+    connection = session.connection()
+    add_model(session, "openai/gpt-5")
+    prices = PricingRepository(session)
+    set_alias(connection, "openai/gpt-5", Entry("openai", "gpt-5", "batch"))
+
+    def paid() -> Decimal | None:
+        found = find_cell(find_cells("openai/gpt-5", at=AT, connection=connection), AT, 1_000)
+        loaded = find_cell([cell for _, cell in load_cells(connection)], AT, 1_000)
+        assert found == loaded
+        return None if found is None or found.input_usd_per_token is None else found.input_usd_per_token * 10**6
+
+    listed = paid()
+    prices.set([user_period("openai", "gpt-5", input=7, output=7)], now=AT)
+    own = paid()
+    prices.set([user_period("openai", "gpt-5", input=5, output=5, mode="batch")], now=AT)
+
+    # A price of the user's for that very mode says more than the one for the name.
+    assert (listed, own, paid()) == (Decimal("0.625"), Decimal(7), Decimal(5))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from opencode_monitor.pricing.adjustments import Adjustment, Billing
     from opencode_monitor.repositories import BillingRepository, Usage
 
 
@@ -50,7 +51,7 @@ def adjust(
     from opencode_monitor.pricing.adjustments import make_adjustment  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     if remove is not None:
-        _change(state, f"Removed {remove}", lambda bills: bills.remove_adjustment(remove))
+        _change(state, f"Removed {remove}", lambda bills: bills.remove_adjustment(remove), None, as_json=as_json)
         return
     if listing or target is None:
         _list_adjustments(state, as_json=as_json)
@@ -60,7 +61,7 @@ def adjust(
     first, last = _period(state, start, end)
     adjustment = make_adjustment(target, multiplier, bucket=bucket, effective_from=first, effective_to=last, note=note)
     said = f"{target} x {adjustment.multiplier} (id {adjustment.adjustment_id})"
-    _change(state, said, lambda bills: bills.add(adjustment, now=now()))
+    _change(state, said, lambda bills: bills.add(adjustment, now=now()), adjustment, as_json=as_json)
 
 
 @click.command()
@@ -94,7 +95,7 @@ def billing(
     from opencode_monitor.pricing.adjustments import make_billing  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     if remove is not None:
-        _change(state, f"Removed {remove}", lambda bills: bills.remove_billing(remove))
+        _change(state, f"Removed {remove}", lambda bills: bills.remove_billing(remove), None, as_json=as_json)
         return
     if listing or provider is None:
         _list_billings(state, as_json=as_json)
@@ -103,7 +104,8 @@ def billing(
         raise UsageError(f"{provider} charges how? Write: pricing billing {provider} subscription --monthly-fee 20")
     first, last = _period(state, start, end)
     period = make_billing(provider, kind, monthly_fee=monthly_fee, effective_from=first, effective_to=last, note=note)
-    _change(state, f"{provider} is {kind} (id {period.billing_id})", lambda bills: bills.add(period, now=now()))
+    said = f"{provider} is {kind} (id {period.billing_id})"
+    _change(state, said, lambda bills: bills.add(period, now=now()), period, as_json=as_json)
 
 
 def _period(state: State, start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
@@ -113,8 +115,23 @@ def _period(state: State, start: str | None, end: str | None) -> tuple[datetime 
     return first, last
 
 
-def _change(state: State, said: str, change: Callable[[BillingRepository], None]) -> None:
-    """Change the statements, bring what is paid up to date, and say the total before and after."""
+def _change(
+    state: State,
+    said: str,
+    change: Callable[[BillingRepository], None],
+    statement: Adjustment | Billing | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Change the statements, bring what is paid up to date, and say the total before and after.
+
+    Args:
+        state: The command's.
+        said: What was done, for people.
+        change: Does it.
+        statement: What holds now; None where one was removed.
+        as_json: For programs.
+    """
     from opencode_monitor.cli.importing import prepare_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.ingest.settle import recharge  # noqa: PLC0415 - as above
     from opencode_monitor.repositories import BillingRepository, CostRepository  # noqa: PLC0415 - as above
@@ -125,6 +142,15 @@ def _change(state: State, said: str, change: Callable[[BillingRepository], None]
         change(BillingRepository(session))
         recharge(session.connection(), now=now())
         after = CostRepository(session).total()
+    if as_json:
+        totals = {
+            "paid_cost_usd_before": before.paid_cost_usd,
+            "paid_unknown_calls_before": before.paid_unknown_calls,
+            "paid_cost_usd": after.paid_cost_usd,
+            "paid_unknown_calls": after.paid_unknown_calls,
+        }
+        click.echo(envelope("pricing-bill", rows=[] if statement is None else [statement], totals=totals))
+        return
     click.echo(f"{plain(said)}. Total paid {_show(before)} before, {_show(after)} now.")
 
 

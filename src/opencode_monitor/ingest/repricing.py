@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from opencode_monitor.db.patterns import matches
-from opencode_monitor.db.types import Money
 from opencode_monitor.errors import NotFoundError, PriceError
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
@@ -130,8 +129,8 @@ def reprice(connection: sa.Connection, scope: RepriceScope, *, reason: str, now:
     calls, old_cost, new_cost = connection.execute(
         sa.select(
             sa.func.count(),
-            sa.func.coalesce(sa.func.sum(PriceChange.old_cost_usd), sa.cast(0, Money())),
-            sa.func.coalesce(sa.func.sum(PriceChange.new_cost_usd), sa.cast(0, Money())),
+            sa.func.sum(PriceChange.old_cost_usd),
+            sa.func.sum(PriceChange.new_cost_usd),
         ).where(of_run)
     ).one()
     if not calls:

@@ -17,6 +17,7 @@ from opencode_monitor.metrics.carried import forget_carried
 from opencode_monitor.models import Session, SessionResourceMetrics
 from opencode_monitor.pricing.book import resolve_aliases, seed_price_book
 from opencode_monitor.pricing.cost import price_calls, priceable_sessions, sum_messages
+from opencode_monitor.pricing.current import refresh_model_pricing
 from opencode_monitor.pricing.paid import charge_calls
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, no
 def backfill(connection: sa.Connection, *, now: datetime) -> None:
     """Settle what is still open: sessions without aggregates, calls without a price whose model has one by now, and estimates.
 
+    The plan's table of current prices follows the time on the way, as announced prices begin and limited ones end.
+
     Args:
         connection: In a transaction of the caller's.
         now: What `updated_at` of the aggregates says.
     """
+    refresh_model_pricing(connection, now=now)
     resolve_aliases(connection)
     without_metrics = sa.select(Session.session_id).where(Session.session_id.not_in(sa.select(SessionResourceMetrics.session_id)))
     open_sessions = {*connection.scalars(without_metrics).all(), *priceable_sessions(connection)}

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session as DatabaseSession
 
 from opencode_monitor.integrity.estimate_check import check_estimates
-from opencode_monitor.integrity.recompute import Book, Tokens, bucket_costs, choose_price, paid_cost, read_book
+from opencode_monitor.integrity.recompute import Book, Tokens, bucket_costs, choose_price, last_editions, paid_cost, read_book
 from opencode_monitor.models import (
     Message,
     ModelPricing,
@@ -309,35 +309,37 @@ def _check_metrics(metrics: Any, stats_cost: Decimal | None, messages: list[Any]
 
 
 def _check_current_prices(connection: sa.Connection, book: Book, check: CostCheck, now: datetime) -> None:
-    """Check the plan's table of current prices against the book."""
+    """Check the plan's table of current prices against the book: no other prices, no name too few and none too many."""
+    if not book.by_id:
+        return  # It was never read, so that there is nothing to be current.
     by_model: dict[str, list[Any]] = defaultdict(list)
-    for row in book.by_id.values():
-        if (
-            row.vendor in MAKERS
-            and row.mode == "standard"
-            and row.status != "provisional"
-            and row.min_context_tokens == 0
-            and row.daily_from_minute is None
-            and row.input_usd_per_mtok is not None
-            and row.output_usd_per_mtok is not None
-        ):
-            by_model[row.model].append(row)
-    for stored in connection.execute(sa.select(*ModelPricing.__table__.columns)).all():
-        if stored.model_name not in by_model:
-            continue
-        # The table is brought up to date when the book changes; since then, a period may have begun or ended.
-        expected = [_current(by_model[stored.model_name], at) for at in (stored.updated_at or now, now)]
-        found = (stored.vendor, stored.input_token_cost_per_1k, stored.output_token_cost_per_1k)
-        check.compare("model_pricing", stored.model_name, [("prices", found, found if found in expected else expected[-1])])
+    base = (row for row in book.by_id.values() if row.mode == "standard" and row.min_context_tokens == 0 and row.daily_from_minute is None)
+    for row in last_editions(row for row in base if row.vendor in MAKERS and row.status != "provisional"):
+        by_model[row.model].append(row)
+    stored = {row.model_name: row for row in connection.execute(sa.select(*ModelPricing.__table__.columns)).all()}
+    # Only what differs is written to the table, when the book changes and at every import: it is as new as its newest row at least.
+    # Since then, a period may have begun or ended.
+    read = max((row.updated_at for row in stored.values() if row.updated_at is not None), default=now)
+    for name in sorted(stored.keys() | by_model.keys()):
+        row = stored.get(name)
+        found = None if row is None else (row.vendor, row.input_token_cost_per_1k, row.output_token_cost_per_1k)
+        expected = [_current(by_model[name], at) for at in (read, now)]
+        if found is not None or expected[-1] is not None:
+            check.compare("model_pricing", name, [("prices", found, found if found in expected else expected[-1])])
 
 
 def _current(rows: list[Any], at: datetime) -> tuple[str, Decimal, Decimal] | None:
-    holding = [row for row in rows if row.effective_from <= at and (row.effective_to is None or at < row.effective_to)]
-    if not holding:
-        return None
-    # Of equals the first id, as in the table.
-    best = max(sorted(holding, key=lambda row: row.price_id), key=lambda row: (row.precedence, row.effective_from))
-    return best.vendor, best.input_usd_per_mtok / 1000, best.output_usd_per_mtok / 1000
+    """Return what the first of a model's makers, in their order, asks at some time, where both prices are known."""
+    for maker in MAKERS:
+        holding = [
+            row for row in rows if row.vendor == maker and row.effective_from <= at and (row.effective_to is None or at < row.effective_to)
+        ]
+        if not holding:
+            continue
+        best = max(holding, key=lambda row: (row.precedence, row.effective_from, row.price_id))
+        if best.input_usd_per_mtok is not None and best.output_usd_per_mtok is not None:
+            return best.vendor, best.input_usd_per_mtok / 1000, best.output_usd_per_mtok / 1000
+    return None
 
 
 def _check_sums(connection: sa.Connection, check: CostCheck, totals: dict[tuple[str, Any], _Totals]) -> None:

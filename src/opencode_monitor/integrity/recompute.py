@@ -1,7 +1,7 @@
 """A second opinion on every cost: the price book and the formula once more, in plain Python with Decimal.
 
-Nothing of `pricing` is used on purpose. There, a model's prices are flattened into cells and joined in SQL; here, each call looks through
-the rows of the book one by one. Two programs that agree to the last digit do not share a mistake.
+Nothing of `pricing` is used on purpose, but its statement which vendors share a list. There, a model's prices are flattened into cells and
+joined in SQL; here, each call looks through the rows of the book one by one. Two programs that agree to the last digit share no mistake.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.models import Model, ModelAlias, PriceAdjustment, PricePeriodRow, ProviderBilling
+from opencode_monitor.pricing.seeds import is_other_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +49,7 @@ class Book:
         by_id: The rows of the price book.
         of_entry: The same by (vendor, model).
         models: The (vendor, name) of each model.
-        aliases: The entry of the book that each model resolves to.
+        aliases: The entry of the book, and its mode, that each model resolves to.
         adjustments: The user's discounts and mark-ups.
         billings: How each provider charges.
     """
@@ -56,17 +57,38 @@ class Book:
     by_id: Mapping[str, Any]
     of_entry: Mapping[tuple[str, str], list[Any]]
     models: Mapping[str, tuple[str, str]]
-    aliases: Mapping[str, tuple[str, str]]
+    aliases: Mapping[str, Any]
     adjustments: list[Any]
     billings: list[Any]
     _rows_of_model: dict[str, list[Any]] = field(default_factory=dict)
 
     def rows_of(self, model_id: str) -> list[Any]:
-        """Return the rows that can price a model: under its own name, and under that of the entry that it resolves to."""
+        """Return the rows that price a model, whenever they hold: no announced ones, and of each the last edition."""
         if model_id not in self._rows_of_model:
-            names = {self.models.get(model_id), self.aliases.get(model_id)} - {None}
-            self._rows_of_model[model_id] = [row for name in names if name is not None for row in self.of_entry.get(name, [])]
+            self._rows_of_model[model_id] = last_editions(row for row in self._stated_for(model_id) if row.status != "provisional")
         return self._rows_of_model[model_id]
+
+    def _stated_for(self, model_id: str) -> list[Any]:
+        name = self.models.get(model_id)
+        if name is None:
+            return []
+        under_name = self.of_entry.get(name, [])
+        standard = [row for row in under_name if row.mode == "standard"]
+        users = [row for row in standard if row.source == "user"]
+        alias = self.aliases.get(model_id)
+        if alias is None:
+            return standard
+        mode = alias.mode or "standard"
+        entry = (alias.price_vendor, alias.price_model)
+        of_entry = [row for row in self.of_entry.get(entry, []) if row.mode == mode]
+        if entry == name:
+            # A price of the user's for the name counts in every mode that the user has not stated a price of.
+            has_own = mode == "standard" or any(row.source == "user" for row in of_entry)
+            return of_entry if has_own else [*of_entry, *users]
+        if alias.source == "user":
+            return [*users, *of_entry]
+        is_elsewhere = is_other_list(name[0], alias.price_vendor)
+        return standard if is_elsewhere and len(standard) > len(users) else [*standard, *of_entry]
 
 
 def read_book(connection: sa.Connection) -> Book:
@@ -83,24 +105,38 @@ def read_book(connection: sa.Connection) -> Book:
         by_id={row.price_id: row for row in prices},
         of_entry=of_entry,
         models={row.model_id: (row.vendor, row.model_name) for row in rows(Model)},
-        aliases={row.model_id: (row.price_vendor, row.price_model) for row in rows(ModelAlias)},
+        aliases={row.model_id: row for row in rows(ModelAlias)},
         adjustments=rows(PriceAdjustment),
         billings=rows(ProviderBilling),
     )
+
+
+def last_editions(rows: Iterable[Any]) -> list[Any]:
+    """Leave out the rows whose place another one took that the book got later: the same but for prices and end."""
+    last: dict[tuple[Any, ...], Any] = {}
+    for row in rows:
+        place = (row.vendor, row.model, row.mode, row.min_context_tokens, row.effective_from, row.daily_from_minute, row.source)
+        known = last.get(place)
+        if known is None or _recorded(row) > _recorded(known):
+            last[place] = row
+    return list(last.values())
+
+
+def _recorded(row: Any) -> tuple[Any, ...]:
+    # A row from before the book kept the time is older than any other.
+    return (row.recorded_at is not None, row.recorded_at or row.effective_from, row.price_id)
 
 
 def choose_price(rows: Iterable[Any], at: datetime, context: int) -> Any | None:
     """Return the row of the book that holds for a call, or None.
 
     Args:
-        rows: Those that can price its model.
+        rows: Those that can price its model, as `Book.rows_of` has them.
         at: When the call was made, UTC.
         context: How many tokens its prompt had.
     """
     best: Any | None = None
     for row in rows:
-        if row.mode != "standard" or row.status == "provisional":
-            continue
         if at < row.effective_from or (row.effective_to is not None and at >= row.effective_to):
             continue
         if row.min_context_tokens > 0 and context <= row.min_context_tokens:

@@ -106,8 +106,8 @@ class PriceRun(Base):
         reason: Why, in the words of who asked.
         scope: The calls looked at: the model pattern and the range of time.
         calls: How many calls changed.
-        old_cost_usd: What they cost together before; calls without a price left out.
-        new_cost_usd: What they cost together after.
+        old_cost_usd: What they cost together before; calls without a price are left out, and NULL is where none had one.
+        new_cost_usd: What they cost together after, likewise.
         undone_at: When the old prices were put back; NULL while the run stands.
     """
 
@@ -118,8 +118,8 @@ class PriceRun(Base):
     reason: Mapped[str]
     scope: Mapped[str]
     calls: Mapped[int]
-    old_cost_usd: Mapped[Decimal]
-    new_cost_usd: Mapped[Decimal]
+    old_cost_usd: Mapped[Decimal | None]
+    new_cost_usd: Mapped[Decimal | None]
     undone_at: Mapped[datetime | None]
 
 

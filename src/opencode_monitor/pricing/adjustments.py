@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import calendar
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
@@ -42,6 +43,8 @@ MULTIPLIER_DECIMALS = 6
 # Multipliers that meet are multiplied before they are used, and kept at this many decimals: SQL has 38 digits in all.
 FACTOR_QUANTUM = Decimal("1e-12")
 FEE_QUANTUM = Decimal("1e-12")
+# What a pattern is made of, as fnmatch reads it: a bracket that is never closed is a character.
+_GLOB_PIECE = re.compile(r"\[!?+\]?+[^\]]*\]|.", re.DOTALL)
 
 
 class BillingKind(StrEnum):
@@ -207,7 +210,10 @@ def refuse_overlap(new: Billing, known: Iterable[Billing]) -> None:
 
 
 def refuse_excess(adjustments: Iterable[Adjustment]) -> None:
-    """Refuse mark-ups that together multiply by more than can be computed exactly.
+    """Refuse mark-ups that on one call would multiply by more than can be computed exactly.
+
+    Discounts are left out: any of them may be removed, or end. Patterns are compared as such, since the models that they are for may be
+    used for the first time tomorrow.
 
     Args:
         adjustments: All that there would be.
@@ -215,11 +221,60 @@ def refuse_excess(adjustments: Iterable[Adjustment]) -> None:
     Raises:
         PriceError: They are too much.
     """
-    together = Decimal(1)
-    for adjustment in adjustments:
-        together *= max(adjustment.multiplier, Decimal(1))
-    if together > MAX_COMBINED:
-        raise PriceError(f"all mark-ups together would multiply by more than {MAX_COMBINED}. Remove one: pricing adjust --remove ID")
+    markups = [one for one in adjustments if one.multiplier > 1]
+    if _exceeds(markups, Decimal(1)):
+        raise PriceError(
+            f"the mark-ups of one call together would multiply by more than {MAX_COMBINED}. Remove one: pricing adjust --remove ID"
+        )
+
+
+def _exceeds(markups: Sequence[Adjustment], together: Decimal) -> bool:
+    """Tell whether some of the mark-ups, any two of which can meet, exceed the limit with those that were taken before."""
+    most = together
+    for one in markups:
+        most *= one.multiplier
+    if most <= MAX_COMBINED:
+        return False
+    if not markups:
+        return True
+    first, *rest = markups
+    meeting = [one for one in rest if _can_meet(first, one)]
+    return _exceeds(meeting, together * first.multiplier) or (len(meeting) < len(rest) and _exceeds(rest, together))
+
+
+def _can_meet(one: Adjustment, other: Adjustment) -> bool:
+    """Tell whether two adjustments can apply to the same tokens of one call."""
+    return (
+        (one.bucket is None or other.bucket is None or one.bucket == other.bucket)
+        and _start(one) < _end(other)
+        and _start(other) < _end(one)
+        and _can_match_one(one.provider, other.provider)
+        and _can_match_one(one.model_glob or "*", other.model_glob or "*")
+    )
+
+
+def _can_match_one(one: str, other: str) -> bool:
+    """Tell whether some name can match both patterns; of two sets of characters it is taken for granted that they share one."""
+    first, second = _GLOB_PIECE.findall(one), _GLOB_PIECE.findall(other)
+    # By number of pieces of the second pattern: whether those and the pieces of the first so far can match the same beginning.
+    reached = [all(piece == "*" for piece in second[:length]) for length in range(len(second) + 1)]
+    for piece in first:
+        next_reached = [reached[0] and piece == "*"]
+        for length, theirs in enumerate(second, 1):
+            if "*" in (piece, theirs):
+                is_reached = reached[length] or next_reached[length - 1]
+            else:
+                is_reached = reached[length - 1] and _share_character(piece, theirs)
+            next_reached.append(is_reached)
+        reached = next_reached
+    return reached[-1]
+
+
+def _share_character(one: str, other: str) -> bool:
+    is_any, is_other_any = (piece == "?" or len(piece) > 1 for piece in (one, other))
+    if is_any:
+        return is_other_any or fnmatchcase(other, one)
+    return fnmatchcase(one, other) if is_other_any else one == other
 
 
 def billing_cells(vendor: str, model: str, adjustments: Iterable[Adjustment], billings: Iterable[Billing]) -> list[BillingCell]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from opencode_monitor.pricing.opencode_cache import CachedPrices
+
 _PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
 _ALIAS_COLUMNS = ("model_id", "price_vendor", "price_model", "source", "mode")
 
@@ -81,21 +83,30 @@ def read_opencode_cache(connection: sa.Connection, path: Path, *, now: datetime)
     Returns:
         What it brought; None for the file that was read last, and for one that is older.
     """
-    read = connection.execute(
-        sa.select(PriceSource.signature, PriceSource.stated_at).where(PriceSource.source == "opencode-cache")
-    ).one_or_none()
+    read = connection.execute(sa.select(PriceSource.signature).where(PriceSource.source == "opencode-cache")).one_or_none()
     cached = read_cache(path, now=now, unless=None if read is None else read.signature)
     if cached is None:
         return None
     if not cached.signature:
         return CacheReading([], cached.problems)
-    if read is not None and (read.stated_at or BEGIN) > cached.stated_at:
+    if is_older_than_read(connection, cached):
         return None
     rows = cache_periods(cached, stored_periods(connection, PricePeriodRow.source == "opencode-cache"))
     added = add_periods(connection, rows, now=now, whole=True) if rows else []
     edition = f"models.json of {cached.stated_at:%Y-%m-%dT%H:%M:%SZ}"
     _note_source(connection, "opencode-cache", edition, now=now, signature=cached.signature, stated_at=cached.stated_at)
     return CacheReading(added, cached.problems)
+
+
+def is_older_than_read(connection: sa.Connection, cached: CachedPrices) -> bool:
+    """Tell whether OpenCode's list was written before the one that the book read last: what it says is no news.
+
+    Args:
+        connection: Any connection to the book.
+        cached: What the file says.
+    """
+    read = connection.execute(sa.select(PriceSource.stated_at).where(PriceSource.source == "opencode-cache")).one_or_none()
+    return read is not None and (read.stated_at or BEGIN) > cached.stated_at
 
 
 def _note_source(
@@ -325,7 +336,11 @@ class Match:
         own = (self.vendor, self.model)
         if self.entry is None or self.entry[:2] == own:
             mode = "standard" if self.entry is None else self.entry.mode
-            return [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
+            of_mode = [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
+            if mode == "standard" or any(row.source == "user" for row in of_mode):
+                return of_mode
+            # The user's own price for the name comes before the list's price of the mode.
+            return of_mode + [row for row in rows if (row.vendor, row.model, row.mode, row.source) == (*own, "standard", "user")]
         named = [row for row in rows if (row.vendor, row.model) == own and row.mode == "standard"]
         found = [row for row in rows if (row.vendor, row.model) != own and row.mode == self.entry.mode]
         users = [row for row in named if row.source == "user"]

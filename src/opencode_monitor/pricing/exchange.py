@@ -40,6 +40,9 @@ SCHEMA = "opencode-monitor/prices@1"
 _PRICES = {column.removesuffix("_usd_per_mtok"): column for column in COLUMNS if column.endswith("_usd_per_mtok")}
 _EDITION = re.compile(r"#\d{2,}\Z")
 _COUNT = re.compile(r"\d{1,18}")
+_TEXTS = frozenset({"price_id", "vendor", "model", "mode", "source", "source_version", "status"})
+# What a spreadsheet takes for a formula, and what was guarded against that.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def write_prices(periods: Iterable[PricePeriod], file_format: Format) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _guarded(column, cell) for column, cell in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -118,6 +121,18 @@ def read_prices(text: str, file_format: Format, *, tz: tzinfo) -> tuple[list[Fil
     return good, bad
 
 
+def _guarded(column: str, cell: str | None) -> str | None:
+    """Keep a spreadsheet from running a text as a formula: stored names are hostile.
+
+    An apostrophe makes a text of it. A text that has one there already gets another, so that `_unguarded` takes off what was put on.
+    """
+    return f"'{cell}" if column in _TEXTS and cell and _FORMULA.match(cell) else cell
+
+
+def _unguarded(column: str, cell: str) -> str:
+    return cell[1:] if column in _TEXTS and cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
+
+
 def _as_text(value: object) -> str | None:
     match value:
         case None:
@@ -145,7 +160,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str | None] | str]]:
             if len(values) != len(header):
                 yield place, f"{len(values)} values for {len(header)} columns"
                 continue
-            yield place, {name: value.strip() or None for name, value in zip(header, values, strict=True)}
+            yield place, {name: _unguarded(name, value.strip()) or None for name, value in zip(header, values, strict=True)}
     except csv.Error as error:
         yield f"line {reader.line_num}", f"not CSV: {error}"
 

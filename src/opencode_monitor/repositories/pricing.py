@@ -11,7 +11,7 @@ from sqlalchemy import select
 from opencode_monitor.db.patterns import matches
 from opencode_monitor.db.types import Money
 from opencode_monitor.errors import PriceError
-from opencode_monitor.models import CostBasis, Message, ModelAlias, ModelPricing, PricePeriodRow, PriceRun, PriceSource
+from opencode_monitor.models import CostBasis, Message, ModelAlias, ModelPricing, PriceChange, PricePeriodRow, PriceRun, PriceSource
 from opencode_monitor.pricing.book import add_periods, stored_periods, unpriced_models
 from opencode_monitor.pricing.history import find_conflicts
 from opencode_monitor.repositories.base import Repository
@@ -109,6 +109,15 @@ class PricingRepository(Repository[ModelPricing]):
     def runs(self) -> Sequence[PriceRun]:
         """Return the re-pricings, the latest first."""
         return self.session.scalars(select(PriceRun).order_by(PriceRun.run_id.desc())).all()
+
+    def unknown_of_runs(self) -> dict[str, tuple[int, int]]:
+        """Return by run how many of its calls had no price before, and how many have none after."""
+        statement = sa.select(
+            PriceChange.run_id,
+            sa.func.count().filter(PriceChange.old_cost_usd.is_(None)),
+            sa.func.count().filter(PriceChange.new_cost_usd.is_(None)),
+        ).group_by(PriceChange.run_id)
+        return {run_id: (before, after) for run_id, before, after in self.session.execute(statement).all()}
 
     def differences(self) -> list[ReportedDifference]:
         """Return the models whose stored cost is another than their cost at list price, the largest difference first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,11 @@ def export(state: State, file: Path | None, provider: str | None, model: str | N
         periods = PricingRepository(session).find(provider=provider, model=model, source=source)
     text = write_prices(periods, file_format)
     if file is None:
-        click.echo(text, nl=False)
+        if sys.stdout.isatty():
+            # What would steer a terminal is replaced there, and there alone.
+            text = "".join(plain(line) + "\n" for line in text.split("\n")[:-1])
+        # In "color", a program gets every character as it is; click takes what looks like a colour out otherwise.
+        click.echo(text, nl=False, color=True)
     else:
         file.write_text(text, encoding="utf-8", newline="")
         note(f"Wrote {len(periods):,} prices to {file}.", quiet=state.quiet)

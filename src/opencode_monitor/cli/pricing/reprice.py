@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -99,11 +99,24 @@ def _ask(days: Sequence[RepricedDay], *, yes: bool) -> None:
     click.confirm(f"Price {sum(day.calls for day in days):,} calls anew?", abort=True, err=True)
 
 
-def _totals(days: Sequence[RepricedDay]) -> dict[str, Decimal]:
+def _totals(days: Sequence[RepricedDay]) -> dict[str, Any]:
+    """Sum what is known; None where nothing is, as of a day."""
     return {
-        "old_cost_usd": sum((day.old_cost_usd or Decimal(0) for day in days), Decimal(0)),
-        "new_cost_usd": sum((day.new_cost_usd or Decimal(0) for day in days), Decimal(0)),
+        "old_cost_usd": _sum_known([day.old_cost_usd for day in days]),
+        "new_cost_usd": _sum_known([day.new_cost_usd for day in days]),
+        "newly_priced": sum(day.newly_priced for day in days),
+        "unpriced": sum(day.unpriced for day in days),
     }
+
+
+def _sum_known(costs: Sequence[Decimal | None]) -> Decimal | None:
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if known or not costs else None
+
+
+def _show_sum(cost: Decimal | None, unknown_calls: int) -> str:
+    """Show a cost that calls without a price are missing from as the least that it can be."""
+    return f"≥ {show_exact(cost)}" if cost is not None and unknown_calls else show_exact(cost)
 
 
 def _print_days(days: Sequence[RepricedDay]) -> None:
@@ -124,16 +137,23 @@ def _print_days(days: Sequence[RepricedDay]) -> None:
             plain(day.model),
             "—" if day.day is None else day.day.isoformat(),
             f"{day.calls:,}",
-            show_exact(day.old_cost_usd),
-            show_exact(day.new_cost_usd),
+            _show_sum(day.old_cost_usd, day.newly_priced),
+            _show_sum(day.new_cost_usd, day.unpriced),
             f"{day.newly_priced:,}",
             f"{day.unpriced:,}",
         ]
         for day in days
     ]
     totals = _totals(days)
-    sums = [sum(counts) for counts in zip(*((day.calls, day.newly_priced, day.unpriced) for day in days), strict=True)]
-    whole = ["Total", "", f"{sums[0]:,}", *(show_exact(cost) for cost in totals.values()), *(f"{count:,}" for count in sums[1:])]
+    whole = [
+        "Total",
+        "",
+        f"{sum(day.calls for day in days):,}",
+        _show_sum(totals["old_cost_usd"], totals["newly_priced"]),
+        _show_sum(totals["new_cost_usd"], totals["unpriced"]),
+        f"{totals['newly_priced']:,}",
+        f"{totals['unpriced']:,}",
+    ]
     print_rows(titles, [*cells, whole])
 
 
@@ -154,13 +174,19 @@ def _list_runs(state: State, *, as_json: bool) -> None:
 
     names = ("run_id", "created_at", "reason", "scope", "calls", "old_cost_usd", "new_cost_usd", "undone_at")
     with state.sessions()() as session:
-        rows = [{name: getattr(run, name) for name in names} for run in PricingRepository(session).runs()]
+        prices = PricingRepository(session)
+        unknown = prices.unknown_of_runs()
+        rows = [
+            {**{name: getattr(run, name) for name in names}, "newly_priced": newly_priced, "unpriced": unpriced}
+            for run in prices.runs()
+            for newly_priced, unpriced in [unknown.get(run.run_id, (0, 0))]
+        ]
     if as_json:
         click.echo(envelope("pricing-runs", rows=rows))
         return
     for row in rows:
         undone = "" if row["undone_at"] is None else "  (undone)"
-        costs = f"{show_exact(row['old_cost_usd'])} → {show_exact(row['new_cost_usd'])}"
+        costs = f"{_show_sum(row['old_cost_usd'], row['newly_priced'])} → {_show_sum(row['new_cost_usd'], row['unpriced'])}"
         click.echo(plain(f"{row['run_id']}  {row['calls']:,} calls  {costs}  {row['scope']}  {row['reason']}".rstrip() + undone))
     if not rows:
         click.echo("Nothing was ever priced anew.")

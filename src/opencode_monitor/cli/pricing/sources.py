@@ -107,7 +107,7 @@ def refresh(state: State, offline: bool, as_json: bool) -> None:
 def _planned(session: Session) -> tuple[list[tuple[PricePeriod, PricePeriod | None]], list[str]]:
     """Work out what a refresh would add."""
     from opencode_monitor.models import PricePeriodRow  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.pricing.book import plan_additions, stored_periods  # noqa: PLC0415 - as above
+    from opencode_monitor.pricing.book import is_older_than_read, plan_additions, stored_periods  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import cache_periods, find_cache, read_cache  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.seeds import seed_periods  # noqa: PLC0415 - as above
 
@@ -116,7 +116,7 @@ def _planned(session: Session) -> tuple[list[tuple[PricePeriod, PricePeriod | No
     changes = plan_additions(connection, seed_periods(moment.date()), now=moment, whole=True).added
     path = find_cache(os.environ)
     cached = None if path is None else read_cache(path, now=moment)
-    if cached is None:
+    if cached is None or is_older_than_read(connection, cached):
         return changes, []
     rows = cache_periods(cached, stored_periods(connection, PricePeriodRow.source == "opencode-cache"))
     of_cache = plan_additions(connection, rows, now=moment, whole=True).added
