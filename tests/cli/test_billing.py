@@ -257,9 +257,10 @@ class TestCostCheck:
         document = run("--db", sample_database, "cost", "check", "--json").json
 
         assert outcome.exit_code == 0
-        assert [line.split()[0] for line in outcome.stdout.splitlines()] == ["ok"] * 5
+        assert [line.split()[0] for line in outcome.stdout.splitlines()] == ["ok"] * 6
         assert (document["totals"], document["differences"]) == ({"findings": 0, "remarks": 0}, [])
-        assert {row["table"] for row in document["rows"]} == {"step_events", "messages", "session_resource_metrics", "model_pricing"}
+        tables = {"step_events", "messages", "session_resource_metrics", "unrecorded_calls", "model_pricing"}
+        assert {row["table"] for row in document["rows"]} == tables
         assert all(one["stored_usd"] == one["recomputed_usd"] for one in document["sums"])
 
     def test_check_changed_cost_is_exit_3_and_named(self, database: Path) -> None:
