@@ -24,8 +24,9 @@ from opencode_monitor.db.bulk import BulkCounts, staged, upsert
 from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
-from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
+from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import mark_gone_messages, mark_gone_sessions
+from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (

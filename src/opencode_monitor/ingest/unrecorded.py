@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged, upsert
 from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
-from opencode_monitor.ingest.mapping import ERROR_SUFFIX
+from opencode_monitor.ingest.placed import ERROR_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
 from opencode_monitor.pricing.book import find_periods
 from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
