@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202eltr [bold]markup[/bold]"
-SUMMED = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+COSTS = {"list": "cost_usd", "reported": "reported_cost_usd", "paid": "paid_cost_usd"}
+SUMMED = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", *COSTS.values())
 OWN_FIELDS = {
     "agents": ["agent", "calls", "unpriced_calls"],
     "projects": ["project", "calls", "unpriced_calls"],
-    "tools": ["tool", "calls", "errors", "failed_cost_usd", "unpriced_parts"],
-    "files": ["file", "reads", "changes", "unpriced_parts"],
-    "parts": ["part_type", "parts", "unpriced_parts"],
+    "tools": ["tool", "calls", "errors", "failed_cost_usd", "failed_reported_cost_usd", "failed_paid_cost_usd", "unpriced_parts"],
+    "files": ["file", "reads", "changes", "unpriced_parts", "unreported_parts"],
+    "parts": ["part_type", "parts", "unpriced_parts", "paid_unknown_parts"],
 }
 
 
@@ -97,6 +98,39 @@ def mixed_database(make_database: Callable[[stores.Store], Path]) -> Path:
             part["state"]["output"] = "never shown " * 100
     stores.add_call(store, session, stores.START_MS + 120_000)
     return make_database(store)
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("name", ["tools", "files", "parts"])
+def test_views_cost_chooses_the_number_and_the_head_says_which(
+    sample_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, cost: str
+) -> None:
+    database = tmp_path / "copy.duckdb"
+    database.write_bytes(sample_database.read_bytes())
+    run("--db", database, "pricing", "adjust", "*", "0.5")
+
+    shown = report(database, name, "--cost", cost)
+    document = report(database, name, "--cost", cost, "--json").json
+    models = report(database, "models", "--cost", cost)
+    monkeypatch.setenv("OPENCODE_MONITOR_COST", cost)
+    by_setting = report(database, name)
+
+    title = models.stdout.splitlines()[0].partition(" · UTC · ")[2]
+    assert shown.stdout.splitlines()[0] == f"{name.capitalize()} · all time · UTC · {title}"
+    assert by_setting.stdout == shown.stdout
+    assert document["cost"] == cost
+    assert shown.stdout.split()[-1] == models.stdout.split()[-1]
+    assert sum(number(row[COSTS[cost]] or 0) for row in document["rows"]) == number(document["totals"][COSTS[cost]]) > 0
+
+
+def test_views_paid_with_a_flat_fee_says_where_it_stands(sample_database: Path, tmp_path: Path) -> None:
+    database = tmp_path / "copy.duckdb"
+    database.write_bytes(sample_database.read_bytes())
+    run("--db", database, "pricing", "billing", "anthropic", "subscription", "--monthly-fee", "20")
+
+    outcome = report(database, "tools", "--cost", "paid")
+
+    assert outcome.stderr.splitlines()[-1] == "Flat fees are owed whatever is used, and no part's: opencode-monitor daily --cost paid"
 
 
 def test_tools_call_without_price_makes_the_cost_at_least(mixed_database: Path) -> None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now, range_options
+from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now, range_options
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import console, envelope, note, plain, show_tokens, show_usd, table
-from opencode_monitor.cli.reports import NAMELESS_CALLS, ROWS_SHOWN, limit_option, sort_option
+from opencode_monitor.cli.reports import NAMELESS_CALLS, ROWS_SHOWN, describe_unknown, limit_option, sort_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opencode_monitor.repositories import AttributionRepository, CarriedPart, PartUsage, TimeRange, Usage
+    from opencode_monitor.repositories import AttributionRepository, CarriedPart, CostNumber, PartUsage, TimeRange, Usage
 
 _NAME_CHARS = 48
 _PART_CHARS = 38
@@ -33,24 +33,29 @@ _BUCKETS = {
 @range_options
 @sort_option("cost", "tokens", "calls", "errors")
 @limit_option
+@cost_option
 @json_option
 @click.pass_obj
-def tools(state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, as_json: bool) -> None:
+def tools(
+    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+) -> None:
     """Show what each tool cost, and how often it failed; a tool's cost is that of writing its calls."""
+    number = state.cost_number(cost)
     _share_report(
         state,
         "tools",
         (since, until, last),
-        lambda shares, time_range, shown: shares.by_tool(time_range, sort=sort, limit=shown),
+        lambda shares, time_range, shown: shares.by_tool(time_range, sort=sort, limit=shown, cost_number=number),
         ("Tool", "Calls", "Errors", "Error %", "Failed"),
         lambda row: (
             "(no tool)" if row.tool is None else plain(row.tool, _NAME_CHARS),
             f"{row.calls:,}",
             f"{row.errors:,}",
             f"{100 * row.errors / row.calls:.1f}%" if row.calls else "",
-            show_usd(row.failed_cost_usd),
+            show_usd(getattr(row, f"failed_{number.field}")),
         ),
         limit,
+        number=number,
         as_json=as_json,
     )
 
@@ -59,15 +64,19 @@ def tools(state: State, since: str | None, until: str | None, last: str | None, 
 @range_options
 @sort_option("cost", "tokens", "reads", "changes")
 @limit_option
+@cost_option
 @json_option
 @click.pass_obj
-def files(state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, as_json: bool) -> None:
+def files(
+    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+) -> None:
     """Show what working on each file cost; a call of a tool on several files is shared equally among them."""
+    number = state.cost_number(cost)
     _share_report(
         state,
         "files",
         (since, until, last),
-        lambda shares, time_range, shown: shares.by_file(time_range, sort=sort, limit=shown),
+        lambda shares, time_range, shown: shares.by_file(time_range, sort=sort, limit=shown, cost_number=number),
         ("File", "Reads", "Changes"),
         lambda row: (
             "(no file)" if row.file is None else _end_of(plain(row.file), _NAME_CHARS),
@@ -75,6 +84,7 @@ def files(state: State, since: str | None, until: str | None, last: str | None, 
             f"{row.changes:,}",
         ),
         limit,
+        number=number,
         as_json=as_json,
     )
 
@@ -83,18 +93,23 @@ def files(state: State, since: str | None, until: str | None, last: str | None, 
 @range_options
 @sort_option("cost", "tokens", "parts")
 @limit_option
+@cost_option
 @json_option
 @click.pass_obj
-def parts(state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, as_json: bool) -> None:
+def parts(
+    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+) -> None:
     """Show what each type of part cost: text, thinking, calls of tools."""
+    number = state.cost_number(cost)
     _share_report(
         state,
         "parts",
         (since, until, last),
-        lambda shares, time_range, shown: shares.by_part_type(time_range, sort=sort, limit=shown),
+        lambda shares, time_range, shown: shares.by_part_type(time_range, sort=sort, limit=shown, cost_number=number),
         ("Part", "Parts"),
-        lambda row: (plain(row.part_type, _NAME_CHARS), f"{row.parts:,}"),
+        lambda row: ("(no part)" if row.part_type is None else plain(row.part_type, _NAME_CHARS), f"{row.parts:,}"),
         limit,
+        number=number,
         as_json=as_json,
     )
 
@@ -108,10 +123,17 @@ def _share_report(
     lead: Callable[[Any], tuple[str, ...]],
     limit: int | None,
     *,
+    number: CostNumber,
     as_json: bool,
 ) -> None:
     """Run one report over parts: rows that sum to the totals of the range, unless they are limited."""
-    from opencode_monitor.repositories import AttributionRepository, CostRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import (  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        AttributionRepository,
+        BillingRepository,
+        CostRepository,
+        TimeRange,
+    )
+    from opencode_monitor.repositories.attribution import UNKNOWN_PARTS  # noqa: PLC0415 - as above
 
     since, until, last = words
     report_range = resolve_range(since=since, until=until, last=last, tz=state.zone, now=now())
@@ -121,36 +143,41 @@ def _share_report(
         rows = query(AttributionRepository(session), time_range, shown)
         costs = CostRepository(session)
         totals = costs.total(time_range)
-        warnings = _warnings(totals, costs.without_model(time_range))
+        warnings = describe_unknown(totals, number, costs.without_model(time_range))
+        if number == "paid" and BillingRepository(session).fees(time_range, tz=state.zone, now=now()):
+            warnings.append("Flat fees are owed whatever is used, and no part's: opencode-monitor daily --cost paid")
     if as_json:
-        click.echo(envelope(schema, rows=rows, totals=totals, report_range=report_range.as_json(), tz=report_range.tz, warnings=warnings))
+        click.echo(
+            envelope(
+                schema,
+                rows=rows,
+                totals=totals,
+                report_range=report_range.as_json(),
+                tz=report_range.tz,
+                warnings=warnings,
+                more={"cost": number.value},
+            )
+        )
         return
     output = console()
-    output.print(f"{schema.capitalize()} · {report_range.describe()} · {report_range.tz} · list prices, USD")
+    output.print(f"{schema.capitalize()} · {report_range.describe()} · {report_range.tz} · {COST_TITLES[number]}")
     if not rows:
         output.print("No calls in this range. Look further back with --last all, or run: opencode-monitor import")
         return
     result = table([(headers[0], "left"), *((title, "right") for title in (*headers[1:], *_BUCKETS, "Cost"))])
     for row in rows:
-        result.add_row(*lead(row), *_cells(row, row.unpriced_parts))
+        result.add_row(*lead(row), *_cells(row, number, UNKNOWN_PARTS[number]))
     result.add_section()
-    result.add_row("Total", *("" for _ in headers[1:]), *_cells(totals, totals.unpriced_calls), style="bold")
+    result.add_row("Total", *("" for _ in headers[1:]), *_cells(totals, number, number.unknown_field), style="bold")
     output.print(result)
     for text in warnings:
         note(text, quiet=state.quiet)
 
 
-def _cells(usage: PartUsage | Usage, unpriced: int) -> list[str]:
-    at_least = "≥ " if unpriced and usage.cost_usd is not None else ""
-    return [*(show_tokens(getattr(usage, bucket)) for bucket in _BUCKETS.values()), at_least + show_usd(usage.cost_usd)]
-
-
-def _warnings(totals: Usage, nameless: int) -> list[str]:
-    said = (
-        (totals.unpriced_calls - nameless, "calls have no price and are not in the cost: opencode-monitor pricing missing"),
-        (nameless, NAMELESS_CALLS),
-    )
-    return [f"{number:,} {text}" for number, text in said if number]
+def _cells(usage: PartUsage | Usage, number: CostNumber, unknown_field: str) -> list[str]:
+    known: Decimal | None = getattr(usage, number.field)
+    at_least = "≥ " if getattr(usage, unknown_field) and known is not None else ""
+    return [*(show_tokens(getattr(usage, bucket)) for bucket in _BUCKETS.values()), at_least + show_usd(known)]
 
 
 def _end_of(path: str, limit: int) -> str:
@@ -192,7 +219,7 @@ def carried(
         )
         return
     output = console()
-    output.print(f"Carried cost · parts made {report_range.describe()} · {report_range.tz} · list prices, USD")
+    output.print(f"Carried cost · parts made {report_range.describe()} · {report_range.tz} · input side of calls at list prices, USD")
     if rows or totals.base_cost_usd:
         titles = ("Tokens", "Calls", "Cached", "Uncached", "Carried", "Made")
         result = table([("Part", "left"), ("Session", "left"), *((title, "right") for title in titles)])

@@ -350,7 +350,19 @@ def _empty_row_type(key: str) -> type[Usage] | None:
 
 
 def _warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
-    """Return what a reader of the numbers must know, each with the mark that points to it from the table.
+    """Return what a reader of the numbers must know, each with the mark that points to it from the table; see `describe_unknown`."""
+    said = (
+        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
+        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
+    )
+    return [
+        *(("≥", text) for text in describe_unknown(totals, number, nameless)),
+        *((mark, f"{count:,} {text}") for count, mark, text in said if count),
+    ]
+
+
+def describe_unknown(totals: Usage, number: CostNumber, nameless: int) -> list[str]:
+    """Say of how many calls the number is not known, and what to do.
 
     Args:
         totals: What the report sums up.
@@ -362,14 +374,10 @@ def _warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[st
         "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
         "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
     }
-    is_ours = number != "reported"
-    said = (
-        (getattr(totals, number.unknown_field) - (nameless if is_ours else 0), "≥", unknown[number]),
-        (nameless if is_ours else 0, "≥", NAMELESS_CALLS),
-        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
-        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
-    )
-    return [(mark, f"{count:,} {text}") for count, mark, text in said if count]
+    if number == "reported":
+        nameless = 0
+    said = ((getattr(totals, number.unknown_field) - nameless, unknown[number]), (nameless, NAMELESS_CALLS))
+    return [f"{count:,} {text}" for count, text in said if count]
 
 
 def _show_period(period: date | None, today: date | None) -> str:

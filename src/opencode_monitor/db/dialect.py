@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import interfaces
     from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["DuckDBDialect", "integer_division", "owner_only"]
+__all__ = ["DuckDBDialect", "integer_division", "owner_only", "wide_division"]
 
 MEMORY = ":memory:"
 
@@ -338,6 +338,36 @@ def _divide_on_duckdb(element: _IntegerDivision, compiler: SQLCompiler, **kw: An
 def _divide_on_postgresql(element: _IntegerDivision, compiler: SQLCompiler, **kw: Any) -> str:
     dividend, divisor = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"({dividend} / {divisor})"
+
+
+class _WideDivision(FunctionElement[Any]):
+    """See `wide_division`."""
+
+    name = "wide_division"
+    type = sqltypes.Numeric(38, 0)
+    inherit_cache = True
+
+
+def wide_division(dividend: Any, divisor: Any) -> sa.ColumnElement[Any]:
+    """Divide two whole numbers of up to 38 digits without a remainder, exactly; a zero divisor gives NULL.
+
+    Operands are meant to be non-negative: PostgreSQL rounds towards zero.
+    """
+    whole = sqltypes.Numeric(38, 0)
+    return _WideDivision(sa.cast(dividend, whole), sa.func.nullif(sa.cast(divisor, whole), 0))
+
+
+@compiles(_WideDivision, "duckdb")
+def _divide_wide_on_duckdb(element: _WideDivision, compiler: SQLCompiler, **kw: Any) -> str:
+    # Of two DECIMALs, DuckDB divides their doubles.
+    dividend, divisor = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(CAST({dividend} AS HUGEINT) // CAST({divisor} AS HUGEINT))"
+
+
+@compiles(_WideDivision, "postgresql")
+def _divide_wide_on_postgresql(element: _WideDivision, compiler: SQLCompiler, **kw: Any) -> str:
+    dividend, divisor = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"div({dividend}, {divisor})"
 
 
 # PostgreSQL's methods answer for many tables at once from its own catalogue; the default ones ask the methods above.
