@@ -11,7 +11,7 @@ import getpass
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
-from opencode_monitor.ingest.marks import mark_gone_messages, mark_gone_sessions
+from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages, mark_gone_sessions
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
@@ -139,6 +139,8 @@ def import_sources(
                 with connection.begin():
                     outdated = _outdated_parts(connection, batch)
                     _delete_by_part(connection, PART_SUBTYPES, outdated)
+                    # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
+                    forget_signatures(connection, set(outdated.values()))
                 with connection.begin():
                     _delete_by_part(connection, (Part,), outdated)
                     _load_batch(connection, one, batch, now=now, summary=summary)
@@ -228,8 +230,8 @@ def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterat
         yield batch
 
 
-def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list[str]:
-    """Return the stored parts of the batch's messages that stand for nothing any more, or for what has come in another form.
+def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict[str, str]:
+    """Return the stored parts, with their sessions, of the batch's messages that stand for nothing any more, or came in another form.
 
     Those are parts that this program derived, such as a message's step whose own record could be read by now; the recorded step of a
     message whose step is derived now; and where a message holds its parts inside, all others, as they came from another generation's copy.
@@ -243,20 +245,20 @@ def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list
         inline |= session.inline
     derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
     is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
-    candidates = sa.select(Part.part_id, Part.message_id, is_derived.label("is_derived")).where(
+    candidates = sa.select(Part.part_id, Part.message_id, Part.session_id, is_derived.label("is_derived")).where(
         Part.session_id.in_([session.session_id for session in batch]),
         sa.or_(is_derived, Part.part_type == "step_finish", sa.literal(bool(inline))),
     )
-    return [
-        row.part_id
+    return {
+        row.part_id: row.session_id
         for row in connection.execute(candidates).all()
         if row.part_id not in kept
         and row.message_id in messages
         and (row.is_derived or row.message_id in inline or (row.message_id in derives_step))
-    ]
+    }
 
 
-def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: list[str]) -> None:
+def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: Collection[str]) -> None:
     for model in models if part_ids else ():
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
 
