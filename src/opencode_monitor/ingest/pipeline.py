@@ -26,6 +26,7 @@ from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages, mark_gone_sessions
+from opencode_monitor.ingest.remember import note_state, remember
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
@@ -41,7 +42,7 @@ from opencode_monitor.models import (
 )
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
-from opencode_monitor.sources.records import Rank, Source, SourceIssue
+from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,8 +112,12 @@ def import_sources(
     """
     now = now or datetime.now(UTC)
     summary = ImportSummary()
-    with _without_cycle_collector(), ExitStack() as stack, engine.connect() as connection:
-        opened, failures = _open_all(locations, stack)
+    with _without_cycle_collector(), ExitStack() as stack:
+        # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
+        with engine.connect() as connection:
+            remembered = {} if full else remember(connection, [location.source_id for location in locations])
+        opened, failures = _open_all(locations, stack, remembered)
+        connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
             if models_cache is not None:
@@ -130,8 +135,11 @@ def import_sources(
             with connection.begin():
                 _note_source(connection, one.location, now=now)
                 mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
-                _load_projects(connection, one.source)
-                _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+                if not one.is_unchanged:
+                    _load_projects(connection, one.source)
+                    _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+                if one.stamps:
+                    note_state(connection, one.location.source_id, None)
             with connection.begin():
                 stored = _stored_usage(connection, one)
             for batch in _read_ahead(_batches(one, stored)):
@@ -147,6 +155,9 @@ def import_sources(
                 done += sum(one.stamps[session.session_id].records for session in batch)
                 if progress:
                     progress(done, total)
+            if since is None:
+                with connection.begin():
+                    note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
             backfill(connection, now=now)
     return summary
@@ -171,14 +182,18 @@ def _without_cycle_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[list[Opened], list[tuple[SourceLocation, SourceError]]]:
+def _open_all(
+    locations: Sequence[SourceLocation], stack: ExitStack, remembered: Mapping[str, Remembered]
+) -> tuple[list[Opened], list[tuple[SourceLocation, SourceError]]]:
     opened: list[Opened] = []
     failures: list[tuple[SourceLocation, SourceError]] = []
     for location in locations:
         try:
             source = open_source(location)
             stack.callback(source.close)
-            opened.append(Opened(location, source, {stamp.session_id: stamp for stamp in source.stamps()}))
+            of_source = remembered.get(location.source_id, NOTHING_REMEMBERED)
+            stamps = {stamp.session_id: stamp for stamp in source.stamps(of_source)}
+            opened.append(Opened(location, source, stamps, of_source.state is not None and of_source.state == source.state()))
         except SourceError as error:
             failures.append((location, error))
     if failures and not opened:
