@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -46,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Two workers share two cores, and small queries on one thread cost a third less.
 DUCKDB_SETTINGS["threads"] = 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep every import of a test, also one that serves many tests, from the user's own cache."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ def test_export_daily_agrees_with_the_truth_of_the_store(store: stores.Store, mi
     assert outcome.exit_code == 0
     with file.open(newline="", encoding="utf-8") as opened:
         days = {row["period"]: row for row in csv.DictReader(opened)}
+    assert file.read_text(encoding="utf-8").startswith("period,sessions,calls,input_tokens,")
     assert outcome.stderr == f"Wrote {len(days)} rows to {file} (all time, UTC).\n"
     assert {day: float(row["cost_usd"]) for day, row in days.items()} == {day: float(sums[6]) for day, sums in store.truth["day"].items()}
 

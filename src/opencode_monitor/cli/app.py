@@ -12,6 +12,7 @@ import click
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
+from opencode_monitor.cli.completion import completion
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
@@ -23,6 +24,7 @@ from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
 from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
+from opencode_monitor.cli.statusline import statusline
 from opencode_monitor.cli.unrecorded import unrecorded
 from opencode_monitor.errors import OpencodeMonitorError
 
@@ -92,7 +94,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
 
 for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
     cli.add_command(command)
-for command in (unrecorded, export, metrics, pricing, cost, db, doctor):
+for command in (unrecorded, export, metrics, statusline, pricing, cost, db, doctor, completion):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

@@ -15,6 +15,7 @@ from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import console, envelope, note, plain
 from opencode_monitor.cli.reports import daily, models
+from opencode_monitor.cli.statusline import leave_sums
 
 if TYPE_CHECKING:
     from opencode_monitor.ingest.pipeline import ImportSummary
@@ -46,6 +47,7 @@ def import_(state: State, paths: tuple[Path, ...], since: str | None, full: bool
     since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
     prepare_database(state)
     summary = run_import(state, locations, full=full, since=since_moment)
+    leave_sums(state)
     if carried:
         note(run_carried(state), quiet=state.quiet)
     if as_json:

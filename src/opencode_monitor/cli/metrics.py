@@ -1,8 +1,9 @@
-"""Aggregates that are computed when asked for."""
+"""Sums for Prometheus, and aggregates that are computed when asked for."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +12,24 @@ if TYPE_CHECKING:
     from opencode_monitor.cli.context import State
 
 
-@click.group()
-def metrics() -> None:
-    """Compute what the import leaves to you."""
+@click.group(invoke_without_command=True)
+@click.option("--textfile", type=click.Path(path_type=Path), metavar="FILE.prom", help="Write to a file, for node_exporter; else printed.")
+@click.pass_context
+def metrics(context: click.Context, textfile: Path | None) -> None:
+    """Show all sums in Prometheus' text format, by provider, model and project; or compute what the import leaves to you."""
+    if context.invoked_subcommand is not None:
+        return
+    from opencode_monitor.exports.files import replacing  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.exports.prometheus import prometheus_text  # noqa: PLC0415 - as above
+
+    with context.obj.sessions()() as session:
+        text = prometheus_text(session)
+    if textfile is None:
+        click.echo(text, nl=False)
+        return
+    # Only whole files, and only those that end in .prom, are seen by node_exporter; it runs as another user.
+    with replacing(textfile, mode=0o644) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @metrics.command("carried")

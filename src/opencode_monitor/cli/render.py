@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import unicodedata
 from datetime import date
@@ -113,7 +114,8 @@ def console(*, stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich's own would exit with 1
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 120
+    # Rich takes a dumb terminal (TERM=dumb) for 80 columns wide, whatever it says.
+    width = shutil.get_terminal_size().columns if stream.isatty() else 120
     return Output(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 

@@ -29,5 +29,7 @@ def daily_rows(session: DatabaseSession, time_range: TimeRange, *, tz: ZoneInfo)
     Returns:
         The columns, named as in the report's JSON, and the rows.
     """
-    columns = [sa.Column(field.name, _TYPES[str(field.type)]) for field in fields(PeriodUsage)]
-    return columns, [astuple(row) for row in CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range)]
+    # A subclass's own fields come last; of a row, the day comes first.
+    *sums, period = (sa.Column(field.name, _TYPES[str(field.type)]) for field in fields(PeriodUsage))
+    days = (astuple(row) for row in CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range))
+    return [period, *sums], [(*day[-1:], *day[:-1]) for day in days]

@@ -96,15 +96,23 @@ def _copy(connection: sa.Connection, statement: sa.Select[Any], file: Path) -> i
     source = statement.subquery("source")
     shown = sa.select(*(_written(column, file_format).label(column.key) for column in source.c))
     query = str(shown.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-    with _replacing(file) as partial:
+    with replacing(file) as partial:
         target = str(partial).replace("'", "''")
         result = connection.exec_driver_sql(f"COPY ({query}) TO '{target}' ({_OPTIONS[file_format]})")
         return int(result.scalar_one())
 
 
 @contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """Yield the name to write to, beside the file whose place it takes once it is whole."""
+def replacing(file: Path, *, mode: int = 0o600) -> Iterator[Path]:
+    """Yield the name to write to, beside the file whose place it takes once it is whole.
+
+    Args:
+        file: What to write in the end.
+        mode: Who may read it.
+
+    Raises:
+        UsageError: The directory is not there.
+    """
     if not file.parent.is_dir():
         raise UsageError(f"{file}: there is no directory {file.parent}.")
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
@@ -112,7 +120,7 @@ def _replacing(file: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o600)
+        partial.chmod(mode)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -103,6 +103,14 @@ class ProjectUsage(Usage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectModelUsage(Usage):
+    """Usage of one model in one project."""
+
+    project: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionUsage(Usage):
     """Usage of one session, its sub-agents' sessions left out; `started_at` in UTC."""
 
@@ -191,6 +199,18 @@ class CostRepository:
             .limit(limit)
         )
         return [ProjectUsage(**row) for row in self._mappings(statement)]
+
+    def by_project_and_model(self, time_range: TimeRange = TimeRange()) -> list[ProjectModelUsage]:
+        """Return one row per project and model that it used, by name."""
+        dimensions = {"project": project_name(), "model": sa.func.coalesce(Message.model_id, "unknown")}
+        statement = (
+            self._statement(dimensions, time_range)
+            .join(Session, Session.session_id == Message.session_id)
+            .join(Project, Project.project_id == Session.project_id, isouter=True)
+            .group_by(*dimensions.values())
+            .order_by(*dimensions.values())
+        )
+        return [ProjectModelUsage(**row) for row in self._mappings(statement)]
 
     def by_session(
         self,

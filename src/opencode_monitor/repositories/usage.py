@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from opencode_monitor.db.types import UtcDateTime
 from opencode_monitor.errors import NotFoundError
-from opencode_monitor.models import ImportIssue, Message, Session
+from opencode_monitor.models import ImportIssue, KnownSource, Message, Session
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 _SHOWN_CANDIDATES = 3
 
@@ -74,3 +76,13 @@ class ImportIssueRepository(Repository[ImportIssue]):
     def in_order(self) -> Sequence[ImportIssue]:
         """Return them by source and record."""
         return self.all(self.statement().order_by(ImportIssue.source_id, ImportIssue.record, ImportIssue.reason))
+
+
+class SourceRepository(Repository[KnownSource]):
+    """The places that data was read from."""
+
+    model = KnownSource
+
+    def last_imported_at(self) -> datetime | None:
+        """Return when one of them was read last, in UTC; None where none was."""
+        return self.session.scalar(select(func.max(KnownSource.last_imported_at, type_=UtcDateTime())))

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from commands import run
+
+PROGRAM = (sys.executable, "-c", "from opencode_monitor.cli.app import main; main()")
+
+
+@pytest.mark.parametrize(
+    ("shell", "sign"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef opencode-monitor"), ("fish", "complete --no-files")]
+)
+def test_completion_prints_the_script_of_the_shell(shell: str, sign: str) -> None:
+    outcome = run("completion", shell)
+
+    assert outcome.exit_code == 0
+    assert sign in outcome.stdout
+    assert "_OPENCODE_MONITOR_COMPLETE" in outcome.stdout
+
+
+def test_completion_of_a_beginning_names_the_commands() -> None:
+    asked = {"_OPENCODE_MONITOR_COMPLETE": "bash_complete", "COMP_WORDS": "opencode-monitor mo", "COMP_CWORD": "1"}
+
+    done = subprocess.run([*PROGRAM], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+
+    assert done.stdout.split() == ["plain,models", "plain,monthly"]
