@@ -114,9 +114,9 @@ def console(*, stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich's own would exit with 1
 
     stream = sys.stderr if stderr else sys.stdout
-    # Rich takes a dumb terminal (TERM=dumb) for 80 columns wide, whatever it says.
-    width = shutil.get_terminal_size().columns if stream.isatty() else 120
-    return Output(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    # Where it is not told both, rich takes a dumb terminal (TERM=dumb) for 80 columns wide.
+    width, height = shutil.get_terminal_size() if stream.isatty() else (120, 25)
+    return Output(file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def table(headers: Sequence[tuple[str, str]]) -> Table:
