@@ -20,6 +20,7 @@ REVISIONS = (
     "unrecorded_calls",
     "source_marks",
     "source_state",
+    "tool_facts",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 
