@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import date
 
     from rich.table import Table
 
@@ -92,7 +91,7 @@ def anomalies(
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))
     scopes = [Scope(one) for one in (_SCOPES if "all" in by else dict.fromkeys(by or ("total",)))]
-    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment), moment.astimezone(zone).date())
+    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment))
     end = report_range.end.date() if report_range.end else moment.astimezone(zone).date() + timedelta(days=1)
     with state.sessions()() as session:
         found = find_anomalies(
@@ -129,8 +128,8 @@ def anomalies(
             )
         )
     else:
-        head = f"{detector}, {sensitivity}, from {show_usd(settings.min_usd)}"
-        _print(found, titles, f"Anomalies · {report_range.describe()} · {report_range.tz} · {head} · {COST_TITLES[number]}")
+        rule = f"Rule: {detector}, {sensitivity}, at least {show_usd(settings.min_usd)} above the expected"
+        _print(found, titles, f"Anomalies · {report_range.describe()} · {report_range.tz} · {COST_TITLES[number]}\n{rule}")
         for mark, text in warnings:
             note(f"{mark} {text}".strip(), quiet=state.quiet)
     if exit_code and found.findings:
@@ -156,11 +155,14 @@ def read_usd(option: str, text: str) -> Decimal:
     return usd
 
 
-def _whole_days(report_range: ReportRange, today: date) -> ReportRange:
-    """Widen a range to whole days, and end it with today: what is later has no calls."""
+def _whole_days(report_range: ReportRange) -> ReportRange:
+    """Widen a range to whole days."""
     start, end = report_range.start, report_range.end
     if start is not None:
         start = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    if end is not None:
+        last = (end - timedelta(microseconds=1)).date()
+        end = datetime.combine(last + timedelta(days=1), time(), tzinfo=end.tzinfo)
     return ReportRange(start, end, report_range.tz)
 
 
@@ -192,7 +194,9 @@ def _print(found: Judgement, titles: Mapping[str, str], head: str) -> None:
     output = console()
     output.print(head)
     if not found.findings:
-        output.print(f"Nothing unusual: {found.judged:,} days or sessions with spend were judged." if found.judged else "Nothing was judged.")
+        output.print(
+            "Nothing unusual in this range." if found.judged else "Nothing to judge in this range: no spend, or not enough history."
+        )
         return
     shown = table([("Day", "left"), ("What", "left"), *((title, "right") for title in ("Actual", "Expected", "Usual", "Impact", "Score"))])
     for number, finding in enumerate(found.findings):
@@ -277,7 +281,6 @@ def _unjudged(found: Judgement, scopes: Sequence[Scope]) -> Iterator[tuple[str, 
                 what += f" of {len(rows):,} {scope}s"
             if reason == "unknown cost":
                 yield "", f"{scope}: {what} not judged: the cost of none of the calls is known, which is not 0"
-            elif scope == "session":
-                yield "", f"{scope}: not enough history for {what} (needs {MIN_PEERS} sessions on {MIN_ACTIVE_DAYS} days before, has {most:,} at most)"
-            else:
-                yield "", f"{scope}: not enough history for {what} (needs {MIN_ACTIVE_DAYS} days with spend before, has {most:,} at most)"
+                continue
+            needs = f"{MIN_ACTIVE_DAYS} days with spend" if scope != "session" else f"{MIN_PEERS} sessions on {MIN_ACTIVE_DAYS} days"
+            yield "", f"{scope}: not enough history for {what} (needs {needs} before, has {most:,} at most)"

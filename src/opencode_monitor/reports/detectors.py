@@ -18,9 +18,10 @@ tested day), days without calls counting as 0. `k`, `z` and `r` are the `Thresho
     the least impact), with MAD the median distance from the median, which 1.4826 turns into the standard deviation of a normal
     distribution; the floors keep days that hardly vary from alarming about nothing. A class with fewer than eight days is judged by all
     days. Where a quarter of the days or more cost nothing, their zeros say how often there is work and not what a day of work costs (they
-    would push the median to 0, and every used day would alarm): then a day is compared with the used days, if there are three of them.
-    Blind spots: a slow rise (each day becomes usual for the next), a step that lasts (found at first, usual after two weeks), a growth of
-    a third in a month and more (alarms too often), and weekends that are not Saturday and Sunday.
+    would push the median to 0, and every used day would alarm): then a day is compared with the used days of its class, if there are
+    three of them in eight weeks, else with all used days. Blind spots: a slow rise (each day becomes usual for the next), a step that
+    lasts (found at first, usual after two weeks), a growth of a third in a month and more (alarms too often), work on a day that is idle
+    as a rule, if it costs what a working day does, and weekends that are not Saturday and Sunday.
 
 All three find only what costs more than usual, by at least the least impact in USD.
 
@@ -226,20 +227,28 @@ def _robust_factor(peers: Sequence[tuple[str, Decimal]], settings: Settings) -> 
 
 
 def _robust(day: date, history: Sequence[tuple[date, Decimal]], settings: Settings) -> Baseline:
-    eight_weeks = _robust_over(day, history, settings)
-    four_weeks = [one for one in history if one[0] >= day - timedelta(days=_RECENT_DAYS)]
-    recent = _robust_over(day, four_weeks, settings) if four_weeks else eight_weeks
-    return recent if recent.upper > eight_weeks.upper and len(recent.members) >= _MIN_CLASS_DAYS else eight_weeks
+    alike, basis = _alike(day, history) or ([one for one in history if one[1]] or list(history), "all days with spend")
+    usual = _robust_over(alike, basis, settings)
+    found = _alike(day, [one for one in history if one[0] >= day - timedelta(days=_RECENT_DAYS)])
+    if found is None or len(found[0]) < _MIN_CLASS_DAYS:
+        return usual
+    recent = _robust_over(*found, settings)
+    return recent if recent.upper > usual.upper else usual
 
 
-def _robust_over(day: date, history: Sequence[tuple[date, Decimal]], settings: Settings) -> Baseline:
-    used, basis = [one for one in history if is_weekend(one[0]) == is_weekend(day)], "weekends" if is_weekend(day) else "weekdays"
-    if len(used) < _MIN_CLASS_DAYS:
-        used, basis = list(history), "all days"
-    costly = [one for one in used if one[1]]
-    if len(costly) >= _MIN_USED_DAYS and len(used) - len(costly) >= _IDLE_SHARE * len(used):
-        used, basis = costly, f"{basis} with spend"
-    values = [usd for _, usd in used]
+def _alike(day: date, history: Sequence[tuple[date, Decimal]]) -> tuple[list[tuple[date, Decimal]], str] | None:
+    """Return the days that a day is compared with, and what they are; None where too few of them were used."""
+    alike, basis = [one for one in history if is_weekend(one[0]) == is_weekend(day)], "weekends" if is_weekend(day) else "weekdays"
+    if len(alike) < _MIN_CLASS_DAYS:
+        alike, basis = list(history), "all days"
+    used = [one for one in alike if one[1]]
+    if len(alike) - len(used) < _IDLE_SHARE * len(alike):
+        return alike, basis
+    return (used, f"{basis} with spend") if len(used) >= _MIN_USED_DAYS else None
+
+
+def _robust_over(days: Sequence[tuple[date, Decimal]], basis: str, settings: Settings) -> Baseline:
+    values = [usd for _, usd in days]
     expected = median(values)
     scale = max(
         _MAD_TO_SIGMA * median([abs(usd - expected) for usd in values]),
@@ -254,5 +263,5 @@ def _robust_over(day: date, history: Sequence[tuple[date, Decimal]], settings: S
         unit=scale,
         origin=expected,
         basis=basis,
-        members=tuple(at for at, _ in used),
+        members=tuple(at for at, _ in days),
     )

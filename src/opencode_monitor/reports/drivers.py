@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from opencode_monitor.reports.spend import Amount, Dimension, Spend
 
 
+_LEAST_SHARE = Decimal("0.05")
+"""Of an impact: what made less of a difference is not named."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
     """One model, project, agent or session, and what it has to do with an anomaly; money in USD.
@@ -71,8 +75,9 @@ def drivers_of(
     amounts = {key: total_of(spends) for key, spends in _by_key(actual, dimension).items()}
     usual = _baselines({key: total_of(spends) for key, spends in _by_key(reference, dimension).items()}, expected)
     rows = [_driver(key, amounts[key], usual.get(key, Decimal(0))) for key in amounts]
-    found = sorted((row for row in rows if row.impact_usd is None or row.impact_usd > 0), key=_rank)[:limit]
     with localcontext(prec=DIGITS):
+        least = impact * _LEAST_SHARE
+        found = sorted((row for row in rows if row.impact_usd is None or row.impact_usd > least), key=_rank)[:limit]
         other = impact - sum((row.impact_usd for row in found if row.impact_usd is not None), Decimal(0))
     return Drivers(by=dimension, rows=tuple(found), other_usd=other)
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from opencode_monitor.metrics.usage import CostNumber
-from opencode_monitor.reports.anomalies import Judgement, Scope, find_days, find_sessions
+from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
 from opencode_monitor.reports.backtest import backtest
 from opencode_monitor.reports.detectors import WINDOW_DAYS
 from opencode_monitor.reports.forecast import Horizon, forecast
@@ -52,8 +52,8 @@ def find_anomalies(
     """
     repository = SpendRepository(session)
     today = now.astimezone(tz).date()
-    begun = repository.first_days(None, tz=tz.key, cost_number=cost_number)
-    first = first or min(begun.values(), default=today)
+    begun = _begun(session, tz, cost_number) or today
+    first = first or begun
     start = _midnight(first - timedelta(days=WINDOW_DAYS), tz)
     # A session is judged by all of its calls, also those after the range.
     stop = None if Scope.SESSION in scopes else _midnight(min(end, today + timedelta(days=1)), tz)
@@ -76,7 +76,8 @@ def find_anomalies(
             before = {root_of(one, parents) for one in repository.sessions_begun_before(start)}
             found = find_sessions(spends, first=first, end=end, today=today, settings=settings, begun_before=before, limit=limit)
         else:
-            since = begun if scope == Scope.TOTAL else repository.first_days(scope.value, tz=tz.key, cost_number=cost_number)
+            total = {TOTAL_KEY: begun}
+            since = total if scope == Scope.TOTAL else repository.first_days(scope.value, tz=tz.key, cost_number=cost_number)
             found = find_days(spends, scope=scope, first=first, end=end, today=today, settings=settings, since=since, limit=limit)
         judgements.append(found)
     return Judgement(
@@ -156,7 +157,8 @@ def root_of(session_id: str, parents: Mapping[str, str]) -> str:
 
 
 def _begun(session: DatabaseSession, tz: ZoneInfo, cost_number: CostNumber) -> date | None:
-    return SpendRepository(session).first_days(None, tz=tz.key, cost_number=cost_number).get("")
+    span = SpendRepository(session).span(tz=tz.key, cost_number=cost_number)
+    return None if span is None else span[0]
 
 
 def _midnight(day: date, tz: ZoneInfo) -> datetime:

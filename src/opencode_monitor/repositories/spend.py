@@ -69,25 +69,29 @@ class SpendRepository:
         )
         return [SpendRow(**row) for row in self.session.execute(_with_projects(statement)).mappings()]
 
-    def first_days(self, dimension: str | None, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> dict[str, date]:
-        """Return the first day with spend, by key of a dimension; under "" for all of it.
+    def first_days(self, dimension: str, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> dict[str, date]:
+        """Return the first day with spend of each key of a dimension.
 
         Args:
-            dimension: `project`, `model` or `agent`; None for all spend.
+            dimension: `project`, `model` or `agent`.
             tz: The IANA zone whose days count.
             cost_number: Which of the three numbers.
         """
-        cost = {
-            CostNumber.LIST: Message.message_cost_usd,
-            CostNumber.REPORTED: Message.reported_cost_usd,
-            CostNumber.PAID: Message.paid_cost_usd,
-        }[cost_number]
-        key = sa.literal("") if dimension is None else _dimensions()[dimension]
-        first = sa.func.min(_day(tz))
-        statement = _with_projects(sa.select(key.label("key"), first.label("day"))).where(*_is_billed(None), cost > 0)
-        if dimension is not None:
-            statement = statement.group_by(key)
-        return {row.key: row.day for row in self.session.execute(statement).all() if row.day is not None}
+        key = _dimensions()[dimension]
+        statement = _with_projects(sa.select(key.label("key"), sa.func.min(_day(tz)).label("day"))).group_by(key)
+        rows = self.session.execute(statement.where(*_is_billed(None), _cost(cost_number) > 0)).all()
+        return {row.key: row.day for row in rows}
+
+    def span(self, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> tuple[date, date] | None:
+        """Return the first and the last day with spend; None where there is none.
+
+        Args:
+            tz: The IANA zone whose days count.
+            cost_number: Which of the three numbers.
+        """
+        statement = sa.select(sa.func.min(_day(tz)), sa.func.max(_day(tz))).where(*_is_billed(None), _cost(cost_number) > 0)
+        first, last = self.session.execute(statement).one()
+        return None if first is None else (first, last)
 
     def parents(self) -> dict[str, str]:
         """Return the session that each sub-agent's session was started from."""
@@ -121,6 +125,15 @@ class SpendRepository:
 
 def _day(tz: str) -> sa.ColumnElement[date]:
     return sa.cast(sa.func.timezone(tz, sa.func.timezone("UTC", Message.created_at)), sa.Date)
+
+
+def _cost(cost_number: CostNumber) -> sa.ColumnElement[Decimal | None]:
+    columns = {
+        CostNumber.LIST: Message.message_cost_usd,
+        CostNumber.REPORTED: Message.reported_cost_usd,
+        CostNumber.PAID: Message.paid_cost_usd,
+    }
+    return columns[cost_number].expression
 
 
 def _dimensions() -> dict[str, sa.ColumnElement[str]]:
