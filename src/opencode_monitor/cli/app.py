@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.anomalies import anomalies
 from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
 from opencode_monitor.cli.completion import completion
@@ -18,6 +19,7 @@ from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.export import export
+from opencode_monitor.cli.forecast import forecast
 from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
@@ -92,9 +94,11 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
-    cli.add_command(command)
-for command in (unrecorded, export, metrics, statusline, pricing, cost, db, doctor, completion):
+REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried, unrecorded)
+JUDGEMENTS = (anomalies, forecast)
+FOR_MACHINES = (export, metrics, statusline, completion)
+UPKEEP = (pricing, cost, db, doctor)
+for command in (import_, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

@@ -1,0 +1,187 @@
+"""What the month, the next week and the next 30 days will probably cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opencode_monitor.cli.anomalies import read_usd
+from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now
+from opencode_monitor.cli.ranges import ReportRange, to_utc
+from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_usd, table
+from opencode_monitor.cli.unrecorded import describe_estimates
+from opencode_monitor.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from zoneinfo import ZoneInfo
+
+    from rich.console import Console
+    from rich.table import Table
+    from sqlalchemy.orm import Session as DatabaseSession
+
+    from opencode_monitor.pricing.adjustments import Fee
+    from opencode_monitor.reports.backtest import Backtest, Errors
+    from opencode_monitor.reports.forecast import BudgetOutlook, Forecast
+    from opencode_monitor.repositories import CostNumber
+
+_HORIZONS = ("month-end", "7d", "30d")
+_LABELS = {"month-end": "the month's end", "7d": "in 7 days", "30d": "in 30 days"}
+_HIDDEN = ("outcomes", "pace")
+_QUIET_DAYS = 7
+
+
+@click.command()
+@click.option("--horizon", type=click.Choice(_HORIZONS), help="Up to when. Default: all three.")
+@click.option("--budget", metavar="USD", help="Compare with a budget: of the month, or of the --horizon that is given.")
+@click.option("--backtest", "with_backtest", is_flag=True, help="Show how far such forecasts were off over the stored history.")
+@cost_option
+@json_option
+@click.pass_obj
+def forecast(state: State, horizon: str | None, budget: str | None, with_backtest: bool, cost: str | None, as_json: bool) -> None:
+    """Show what the month and the next 7 and 30 days will probably cost. See docs/reports.md.
+
+    The likely range holds what comes in about four of five cases; below 14 days of history there is none.
+    """
+    from opencode_monitor.reports.forecast import Horizon, against_budget  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.reports.reading import make_forecasts, run_backtests  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories.spend import SpendRepository  # noqa: PLC0415 - as above
+
+    zone, moment, number = state.zone, now(), state.cost_number(cost)
+    horizons = [Horizon(one) for one in (_HORIZONS if horizon is None else (horizon,))]
+    usd = None if budget is None else read_usd("--budget", budget)
+    if usd == 0:
+        raise UsageError("--budget 0 is not a budget. Use an amount above 0.")
+    with state.sessions()() as session:
+        found = make_forecasts(session, horizons=horizons, now=moment, tz=zone, cost_number=number)
+        tested = run_backtests(session, horizons=horizons, now=moment, tz=zone, cost_number=number) if with_backtest else []
+        fees, beside = _beside(session, moment, zone, number)
+        spent = SpendRepository(session).span(tz=zone.key, cost_number=number)
+    outlook = None if usd is None else against_budget(found[0], usd)
+    warnings = [*_warnings(found, number), *beside]
+    if spent is not None and (moment.astimezone(zone).date() - spent[1]).days > _QUIET_DAYS:
+        warnings.append(("", f"the last day with spend is {spent[1]}: is everything read? opencode-monitor import"))
+    if as_json:
+        click.echo(
+            envelope(
+                "forecast",
+                rows=[_as_object(one) for one in found],
+                report_range=_range(found, zone).as_json(),
+                tz=zone.key,
+                warnings=[text for _, text in warnings],
+                more={
+                    "cost": number.value,
+                    "fees": [{"provider": fee.provider, "fee_usd": as_json_value(fee.fee_usd)} for fee in fees],
+                    "budget": None if outlook is None else {"horizon": found[0].horizon.value, **_as_object(outlook)},
+                    "backtest": [_as_object(one) for one in tested],
+                },
+            )
+        )
+        return
+    output = console()
+    output.print(f"Forecast · {_range(found, zone).describe()} · {zone.key} · {COST_TITLES[number]}")
+    output.print(_table(found))
+    if found[0].weekday_usd is not None:
+        usual = f"{show_usd(found[0].weekday_usd)} on a weekday, {show_usd(found[0].weekend_usd)} on a day of a weekend"
+        output.print(f"\nMeans of the last {found[0].history_days:,} complete days: {usual}")
+    if outlook is not None:
+        output.print(f"\n{_describe_budget(outlook, found[0])}")
+    for fee in fees if number == "paid" else ():
+        output.print(f"\nBeside it, flat fees of this month so far: {plain(fee.provider)} {show_usd(fee.fee_usd)}")
+    if with_backtest:
+        output.print()
+        _print_backtests(tested, output)
+    for mark, text in warnings:
+        note(f"{mark} {text}".strip(), quiet=state.quiet)
+
+
+def _beside(session: DatabaseSession, moment: datetime, zone: ZoneInfo, number: CostNumber) -> tuple[list[Fee], list[tuple[str, str]]]:
+    """Return what of this month is beside its calls: the flat fees, and the remark on what was not recorded."""
+    from opencode_monitor.repositories import BillingRepository, TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    local = moment.astimezone(zone)
+    time_range = TimeRange(to_utc(local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)), moment)
+    estimates = UnrecordedRepository(session)
+    fees = BillingRepository(session).fees(time_range, tz=zone, now=moment)
+    return fees, describe_estimates(estimates.total(time_range), estimates.by_kind(time_range), number)
+
+
+def _range(found: Sequence[Forecast], zone: ZoneInfo) -> ReportRange:
+    """Return the days that the forecasts are about."""
+    first, last = min(one.first for one in found), max(one.last for one in found)
+    start, end = (datetime.combine(day, time(), tzinfo=zone) for day in (first, last + timedelta(days=1)))
+    return ReportRange(start, end, zone.key)
+
+
+def _as_object(row: Forecast | BudgetOutlook | Backtest) -> dict[str, Any]:
+    """Return a row as JSON has it, without what it was computed from."""
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in _HIDDEN}
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else as_json_value(value)
+        for name, value in fields.items()
+    }
+
+
+def _table(found: Sequence[Forecast]) -> Table:
+    titles = ("Recorded", "Expected", "Likely from", "to", "Straight line")
+    shown = table([("Until", "left"), ("Days", "left"), ("Left", "right"), *((title, "right") for title in titles)])
+    for one in found:
+        at_least = "≥ " if one.unknown_calls else ""
+        shown.add_row(
+            _LABELS[one.horizon],
+            f"{one.first} … {one.last}",
+            str(one.days_left),
+            at_least + show_usd(one.recorded_usd),
+            *(show_usd(usd) for usd in (one.expected_usd, one.likely_low_usd, one.likely_high_usd, one.straight_line_usd)),
+        )
+    return shown
+
+
+def _describe_budget(outlook: BudgetOutlook, found: Forecast) -> str:
+    budget = f"Budget {show_usd(outlook.budget_usd)} until {found.last}: {outlook.used_share:.0%} used"
+    if outlook.is_over:
+        return f"{budget}, over by {show_usd(found.recorded_usd - outlook.budget_usd)}"
+    if outlook.expected_share is None:
+        return budget
+    said = f"{budget}, {outlook.expected_share:.0%} expected"
+    if outlook.over_probability is not None:
+        said += f", over in {outlook.over_probability:.0%} of the outcomes"
+    if outlook.will_be_over:
+        said += f"; will be over, from {outlook.reached_on} at the mean pace"
+    return said
+
+
+def _print_backtests(tested: Sequence[Backtest], output: Console) -> None:
+    """Print the errors of the forecast beside those of the straight line."""
+    output.print("Forecasts from each day of the stored history, compared with what came")
+    titles = ("Forecasts", "MAPE", "WAPE", "Bias", "In range", "Line MAPE", "Line WAPE", "Line bias")
+    shown = table([("Until", "left"), *((title, "right") for title in titles)])
+    for one in tested:
+        coverage = "" if one.coverage is None else f"{one.coverage:.0%}"
+        shown.add_row(_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage, *_shares(one.straight_line))
+    output.print(shown)
+    if not any(one.forecasts for one in tested):
+        output.print("Not enough history: a forecast takes 14 days before it, and all of its days after it.")
+
+
+def _shares(errors: Errors | None) -> tuple[str, str, str]:
+    return ("", "", "") if errors is None else (f"{errors.mape:.1%}", f"{errors.wape:.1%}", f"{errors.bias:+.1%}")
+
+
+def _warnings(found: Sequence[Forecast], number: CostNumber) -> list[tuple[str, str]]:
+    """Return what a reader must know, each with the mark that points to it from the table."""
+    from opencode_monitor.reports.forecast import MIN_HISTORY_DAYS  # noqa: PLC0415 - as in the command
+
+    said = []
+    unknown = max(one.unknown_calls for one in found)
+    if any(one.expected_usd is None for one in found):
+        said.append(("", "no forecast: there is no complete day with calls yet, or none with a known cost"))
+    elif any(one.likely_low_usd is None for one in found):
+        said.append(("", f"no likely range below {MIN_HISTORY_DAYS} days of history: expected is the mean of the days so far"))
+    if unknown:
+        missing = "OpenCode stored no cost for them" if number == "reported" else "no price: opencode-monitor pricing missing"
+        said.append(("≥", f"all of it is at least so much: the cost of {unknown:,} calls is not known ({missing})"))
+    return said
