@@ -84,7 +84,7 @@ def statements_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         connection.set_trace_callback(note)
         return connection
 
-    monkeypatch.setattr(sqlite_access.sqlite3, "connect", connect_and_note)
+    monkeypatch.setattr(sqlite3, "connect", connect_and_note)
     return statements
 
 
