@@ -1,7 +1,7 @@
 """Follow live stores: import soon after OpenCode has written, whatever becomes of its files meanwhile.
 
-The operating system tells of writes; where it does not, the files are asked twice a second. After one, the sources are looked through as an
-import does, without the database: only where a session has changed, `import_sources` is called, so the database is held for as long as
+The operating system tells of writes; where it does not, the files are asked twice a second. After one, the sources are looked through as
+by an import, without the database: only where a session has changed, `import_sources` is called, so the database is held for as long as
 something is written. Every minute all is looked for anew, in case a notice was lost.
 """
 
