@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import collections
-import os
 import random
-import select
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
 import stores
+from killed_imports import Importer
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.integrity.checks import run_checks
 from opencode_monitor.integrity.fingerprint import differences, fingerprint
@@ -30,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = {True: ("sqlite", "json"), False: ("json",)}
 KILLS = {True: 20, False: 3}
 SAMPLES = {True: 25, False: 1}
-BATCH_RECORDS = {True: 600, False: 60}
+BATCH_RECORDS = {True: 600, False: 110}
 # When it was imported, and by what it is known not to have changed since; everything else has to be the same.
 TIMES_OF_IMPORT = {
     "sources.first_imported_at",
@@ -40,52 +35,12 @@ TIMES_OF_IMPORT = {
     "session_resource_metrics.updated_at",
     "import_issues.seen_at",
 }
-# The command itself, but for the size of its batches: with the usual one, a store of a test would be one batch.
-PROGRAM = """
-import sys
-import duckdb_engine, rich.progress
-from opencode_monitor.cli.app import main
-from opencode_monitor.db import dialect, revision
-from opencode_monitor.ingest import pipeline
-
-pipeline.BATCH_RECORDS = int(sys.argv[1])
-print("ready", flush=True)
-main(sys.argv[2:])
-"""
-
-
-class Run(NamedTuple):
-    """What became of one import: whether it was killed, and how long it worked."""
-
-    killed: bool
-    seconds: float
 
 
 @pytest.fixture
 def is_full(pytestconfig: pytest.Config) -> bool:
     """Tell whether the kills run in full number (`--full`)."""
     return bool(pytestconfig.getoption("full"))
-
-
-def import_and_kill(database: Path, data: Path, batch_records: int, kill_after: float | None = None) -> Run:
-    """Run the command in a process of its own, and kill it so many seconds after it has begun to work."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    arguments = ["--db", database, "-q", "import", data]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(batch_records), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    started = time.monotonic()
-    # What it prints at the end stays in the pipe: whatever is readable first is that, or the pipe's end.
-    if kill_after is not None and not select.select([process.stdout], [], [], kill_after)[0]:
-        process.kill()
-    process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL)
-    return Run(process.returncode == -signal.SIGKILL, time.monotonic() - started)
 
 
 def write(store: stores.Store, data: Path, kind: str, *, as_it_was: bool) -> None:
@@ -120,12 +75,13 @@ def sessions_read(database: Path) -> int:
 
 @pytest.mark.long
 def test_import_killed_at_many_moments_ends_as_if_undisturbed(duckdb_at_head: Path, tmp_path: Path, is_full: bool) -> None:
-    for kind in KINDS[is_full]:
-        (tmp_path / kind).mkdir()
-        kill_imports(duckdb_at_head, tmp_path / kind, kind, is_full=is_full)
+    with Importer() as importer:
+        for kind in KINDS[is_full]:
+            (tmp_path / kind).mkdir()
+            kill_imports(importer, duckdb_at_head, tmp_path / kind, kind, is_full=is_full)
 
 
-def kill_imports(duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bool) -> None:
+def kill_imports(importer: Importer, duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bool) -> None:
     chance = random.Random(20_261_126)  # noqa: S311 - moments, no secrets
     kills, batch_records = KILLS[is_full], BATCH_RECORDS[is_full]
     store, data = stores.Store(), tmp_path / "opencode"
@@ -136,11 +92,11 @@ def kill_imports(duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bo
     first = tmp_path / "first.duckdb"
     shutil.copy(duckdb_at_head, first)
     write(store, data, kind, as_it_was=True)
-    import_and_kill(first, data, batch_records)
+    importer.run(first, data, batch_records)
     write(store, data, kind, as_it_was=False)
     undisturbed, disturbed = tmp_path / "undisturbed.duckdb", tmp_path / "disturbed.duckdb"
     shutil.copy(first, undisturbed)
-    whole = import_and_kill(undisturbed, data, batch_records)
+    whole = importer.run(undisturbed, data, batch_records)
     expected, findings = look_into(undisturbed)
     assert findings == []
 
@@ -150,11 +106,11 @@ def kill_imports(duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bo
         shutil.copy(first, disturbed)
         while landed < kills:
             # A run that is left its whole time would be the last.
-            if not import_and_kill(disturbed, data, batch_records, whole.seconds * chance.random() * 0.8).killed:
+            if not importer.run(disturbed, data, batch_records, kill_after=whole.seconds * chance.random() * 0.8).killed:
                 break
             landed += 1
             stood_at[sessions_read(disturbed)] += 1
-        last = import_and_kill(disturbed, data, batch_records)
+        last = importer.run(disturbed, data, batch_records)
         found, findings = look_into(disturbed)
         assert not last.killed
         assert set(differences(expected, found)) <= TIMES_OF_IMPORT
