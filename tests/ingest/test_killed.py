@@ -37,12 +37,6 @@ TIMES_OF_IMPORT = {
 }
 
 
-@pytest.fixture
-def is_full(pytestconfig: pytest.Config) -> bool:
-    """Tell whether the kills run in full number (`--full`)."""
-    return bool(pytestconfig.getoption("full"))
-
-
 def write(store: stores.Store, data: Path, kind: str, *, as_it_was: bool) -> None:
     """Write the store, or what of it was there at the first import: half of the sessions, a third of their steps cut off."""
     steps = [part for part in store.parts if part["type"] == "step-finish"]
