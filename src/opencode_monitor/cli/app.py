@@ -28,6 +28,7 @@ from opencode_monitor.cli.reports import agents, daily, models, monthly, project
 from opencode_monitor.cli.session import session
 from opencode_monitor.cli.statusline import statusline
 from opencode_monitor.cli.unrecorded import unrecorded
+from opencode_monitor.cli.watch import watch
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts
 JUDGEMENTS = (anomalies, forecast)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)
-for command in (import_, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
+for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)
