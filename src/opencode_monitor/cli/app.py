@@ -16,6 +16,7 @@ from opencode_monitor.cli.context import State
 from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
+from opencode_monitor.cli.failures import errors
 from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
@@ -91,7 +92,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
 
 for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
     cli.add_command(command)
-for command in (unrecorded, metrics, pricing, cost, db, doctor):
+for command in (errors, unrecorded, metrics, pricing, cost, db, doctor):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BUCKETS = tuple(PRICE_OF_BUCKET)
 _FAILED = ("error", "timeout")
+_TOOL_GROUPS: dict[str, Any] = {"name": ToolCall.tool_name, "server": ToolCall.mcp_server, "skill": ToolCall.skill_name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class PartTypeUsage(PartUsage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUsage(PartUsage):
-    """Usage of one tool; `tool` is None for all that is no call of a tool.
+    """Usage of one tool, MCP server or skill; `tool` is its name, None for all that is none's.
 
     Attributes:
         calls: Calls of the tool; it was called once for each of its parts.
@@ -109,11 +110,14 @@ class AttributionRepository:
         statement = _sums(shares, {"part_type": shares.c.part_type}, sort, limit)
         return [PartTypeUsage(**row) for row in self._mappings(statement)]
 
-    def by_tool(self, time_range: TimeRange = TimeRange(), *, sort: str = "cost", limit: int | None = None) -> list[ToolUsage]:
+    def by_tool(
+        self, time_range: TimeRange = TimeRange(), *, by: str = "name", sort: str = "cost", limit: int | None = None
+    ) -> list[ToolUsage]:
         """Return one row per tool, and one for what is no call of a tool.
 
         Args:
             time_range: What to look at.
+            by: `name`; or `server` or `skill`, for a row per MCP server or per skill, and one for all the rest.
             sort: `cost`, `tokens`, `calls` or `errors` (most first, unknown costs last).
             limit: At most so many rows.
         """
@@ -125,7 +129,7 @@ class AttributionRepository:
             "failed_cost_usd": _known_cost(shares, is_failed),
         }
         source = shares.outerjoin(ToolCall, ToolCall.part_id == shares.c.part_id)
-        statement = _sums(shares, {"tool": ToolCall.tool_name}, sort, limit, extra).select_from(source)
+        statement = _sums(shares, {"tool": _TOOL_GROUPS[by]}, sort, limit, extra).select_from(source)
         return [ToolUsage(**row) for row in self._mappings(statement)]
 
     def by_file(self, time_range: TimeRange = TimeRange(), *, sort: str = "cost", limit: int | None = None) -> list[FileUsage]:
