@@ -64,6 +64,23 @@ def test_errors_table_has_rows_and_a_total(failing: Path) -> None:
     assert not any(line[:1] == ["network"] for line in lines)
 
 
+def test_errors_of_calls_without_a_price_are_said(make_database: Callable[[stores.Store], Path]) -> None:
+    store = stores.Store()
+    stores.add_project(store)
+    session = stores.add_session(store, stores.START_MS)
+    for number, model in enumerate((stores.SONNET, stores.UNPRICED)):
+        message = stores.add_call(store, session, stores.START_MS + number * 60_000, model=model)
+        stores.add_part(store, message, stores.START_MS + number, "tool", tool="bash", callID=f"c{number}", state=failed("fetch failed"))
+    database = make_database(store)
+
+    outcome = report(database, "errors")
+
+    assert "≥ $" in outcome.stdout
+    assert outcome.stderr.splitlines() == [
+        "1 failed calls of tools have no price and are not in the cost: opencode-monitor pricing missing"
+    ]
+
+
 def test_errors_of_a_tool_leave_out_model_calls(failing: Path) -> None:
     rows = report(failing, "errors", "--tool", "bash", "--sort", "cost", "--json").json["rows"]
 

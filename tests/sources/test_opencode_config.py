@@ -39,4 +39,5 @@ def test_configured_servers_stated_file_counts_too(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"mcp": {"a": {}}}')
 
     assert configured_servers({"OPENCODE_CONFIG": str(tmp_path / "mine.json"), "XDG_CONFIG_HOME": str(tmp_path)}) == {"a"}
+    assert configured_servers({"OPENCODE_CONFIG": "/" + "x" * 5_000, "XDG_CONFIG_HOME": str(tmp_path)}) == frozenset()
     assert configured_servers({"OPENCODE_CONFIG": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}) == frozenset()
