@@ -24,6 +24,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     for name in ("OPENCODE_MONITOR_TZ", "OPENCODE_MONITOR_DATABASE_URL", "OPENCODE_MONITOR_DB", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("OPENCODE_CONFIG", "OPENCODE_MONITOR_WORKING_TREES", "OPENCODE_MONITOR_MCP_SERVERS", "OPENCODE_MONITOR_FILE_TOOLS"):
+        monkeypatch.delenv(name, raising=False)
     return directory
 
 

@@ -19,6 +19,7 @@ from opencode_monitor.cli.cost import cost
 from opencode_monitor.cli.database import db
 from opencode_monitor.cli.doctor import doctor
 from opencode_monitor.cli.export import export
+from opencode_monitor.cli.failures import errors
 from opencode_monitor.cli.forecast import forecast
 from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.metrics import metrics
@@ -95,7 +96,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried, unrecorded)
+REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, errors, sessions, session, carried, unrecorded)
 JUDGEMENTS = (anomalies, forecast)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)

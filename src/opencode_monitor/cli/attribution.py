@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NAME_CHARS = 48
 _PART_CHARS = 38
 _ID_CHARS = 16
+_NO_NAME = {"name": "(no tool)", "server": "(no MCP server)", "skill": "(no skill)"}
 _BUCKETS = {
     "Input": "input_tokens",
     "Cache rd": "cache_read_tokens",
@@ -31,13 +32,29 @@ _BUCKETS = {
 
 @click.command()
 @range_options
+@click.option(
+    "--by",
+    "group",
+    type=click.Choice(["name", "server", "skill"]),
+    default="name",
+    show_default=True,
+    help="A row for each tool, each MCP server, or each skill.",
+)
 @sort_option("cost", "tokens", "calls", "errors")
 @limit_option
 @cost_option
 @json_option
 @click.pass_obj
 def tools(
-    state: State, since: str | None, until: str | None, last: str | None, sort: str, limit: int | None, cost: str | None, as_json: bool
+    state: State,
+    since: str | None,
+    until: str | None,
+    last: str | None,
+    group: str,
+    sort: str,
+    limit: int | None,
+    cost: str | None,
+    as_json: bool,
 ) -> None:
     """Show what each tool cost, and how often it failed; a tool's cost is that of writing its calls."""
     number = state.cost_number(cost)
@@ -45,10 +62,10 @@ def tools(
         state,
         "tools",
         (since, until, last),
-        lambda shares, time_range, shown: shares.by_tool(time_range, sort=sort, limit=shown, cost_number=number),
-        ("Tool", "Calls", "Errors", "Error %", "Failed"),
+        lambda shares, time_range, shown: shares.by_tool(time_range, by=group, sort=sort, limit=shown, cost_number=number),
+        ({"name": "Tool", "server": "Server", "skill": "Skill"}[group], "Calls", "Errors", "Error %", "Failed"),
         lambda row: (
-            "(no tool)" if row.tool is None else plain(row.tool, _NAME_CHARS),
+            _NO_NAME[group] if row.tool is None else plain(row.tool, _NAME_CHARS),
             f"{row.calls:,}",
             f"{row.errors:,}",
             f"{100 * row.errors / row.calls:.1f}%" if row.calls else "",

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
 from opencode_monitor.errors import SourceError
+from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
@@ -29,6 +30,7 @@ from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages,
 from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.remember import note_state, remember
 from opencode_monitor.ingest.rows import ROW_TYPES
+from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
     PART_SUBTYPES,
@@ -43,6 +45,7 @@ from opencode_monitor.models import (
 )
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
+from opencode_monitor.sources.git_log import GitLogs
 from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
 
 if TYPE_CHECKING:
@@ -60,6 +63,22 @@ COMPUTED_COLUMNS = {
 COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
 SHARED_TABLES = ("models", "file_operations")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known beyond OpenCode's data.
+
+    Attributes:
+        working_trees: Look into the `.git` of the sessions' directories for what was checked out.
+        mcp_servers: The MCP servers that are declared: their names tell whose tool a call was.
+        file_tools: Tools of other makers that work on files -> read, write, edit or delete.
+    """
+
+    working_trees: bool = True
+    mcp_servers: frozenset[str] = frozenset()
+    file_tools: Mapping[str, str] = field(default_factory=dict)
+
 
 Progress = Callable[[int, int], None]
 """Called with the records done and all records to read."""
@@ -92,6 +111,7 @@ def import_sources(
     since: datetime | None = None,
     now: datetime | None = None,
     models_cache: Path | None = None,
+    surroundings: Surroundings | None = None,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Import what is new or changed.
@@ -103,6 +123,7 @@ def import_sources(
         since: Leave out sessions that did not change after this.
         now: The time of the import.
         models_cache: OpenCode's own price list, if there is one.
+        surroundings: What else is known; by default only the sessions' own working trees.
         progress: Told after each batch.
 
     Returns:
@@ -113,6 +134,8 @@ def import_sources(
     """
     now = now or datetime.now(UTC)
     summary = ImportSummary()
+    surroundings = surroundings or Surroundings()
+    checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
     with _without_cycle_collector(), ExitStack() as stack:
         # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
         with engine.connect() as connection:
@@ -121,6 +144,7 @@ def import_sources(
         connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
+            servers = surroundings.mcp_servers | known_servers(connection)
             if models_cache is not None:
                 _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
@@ -143,7 +167,7 @@ def import_sources(
                     note_state(connection, one.location.source_id, None)
             with connection.begin():
                 stored = _stored_usage(connection, one)
-            for batch in _read_ahead(_batches(one, stored)):
+            for batch in _read_ahead(_batches(one, stored, surroundings.file_tools)):
                 # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
                 with connection.begin():
                     outdated = _outdated_parts(connection, batch)
@@ -152,7 +176,10 @@ def import_sources(
                     forget_signatures(connection, set(outdated.values()))
                 with connection.begin():
                     _delete_by_part(connection, (Part,), outdated)
+                    # An export may come from another machine, whose directories are not those of this one.
+                    known = checkouts.of_operations(batch) if checkouts and one.location.kind != "export" else []
                     _load_batch(connection, one, batch, now=now, summary=summary)
+                    store_checkouts(connection, known)
                 done += sum(one.stamps[session.session_id].records for session in batch)
                 if progress:
                     progress(done, total)
@@ -160,6 +187,7 @@ def import_sources(
                 with connection.begin():
                     note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
+            name_servers(connection, servers)
             backfill(connection, now=now)
     return summary
 
@@ -231,13 +259,13 @@ def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[Stor
     return stored
 
 
-def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterator[list[SessionRows]]:
+def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]], file_tools: Mapping[str, str]) -> Iterator[list[SessionRows]]:
     """Read and map session after session, oldest first, so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
     batch: list[SessionRows] = []
     size = 0
     for bundle in one.source.read([stamp.session_id for stamp in ordered]):
-        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ())))
+        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ()), file_tools=file_tools))
         size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
         if size >= BATCH_RECORDS:
             yield batch

@@ -18,6 +18,7 @@ from opencode_monitor.repositories.costs import (
     TimeRange,
     Usage,
 )
+from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
@@ -35,6 +36,8 @@ __all__ = [
     "CarriedTotal",
     "CostNumber",
     "CostRepository",
+    "ErrorCount",
+    "ErrorRepository",
     "FileUsage",
     "ImportIssueRepository",
     "Interval",

@@ -41,6 +41,7 @@ _OF_MESSAGE: dict[CostNumber, InstrumentedAttribute[Decimal | None]] = {
     CostNumber.REPORTED: Message.reported_cost_usd,
     CostNumber.PAID: Message.paid_cost_usd,
 }
+_TOOL_GROUPS: dict[str, Any] = {"name": ToolCall.tool_name, "server": ToolCall.mcp_server, "skill": ToolCall.skill_name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class PartTypeUsage(PartUsage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUsage(PartUsage):
-    """Usage of one tool; `tool` is None for all that is no call of a tool.
+    """Usage of one tool, MCP server or skill; `tool` is its name, None for all that is none's.
 
     Attributes:
         calls: Calls of the tool; it was called once for each of its parts.
@@ -149,6 +150,7 @@ class AttributionRepository:
         self,
         time_range: TimeRange = TimeRange(),
         *,
+        by: str = "name",
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
@@ -157,6 +159,7 @@ class AttributionRepository:
 
         Args:
             time_range: What to look at.
+            by: `name`; or `server` or `skill`, for a row per MCP server or per skill, and one for all the rest.
             sort: `cost`, `tokens`, `calls` or `errors` (most first, unknown costs last).
             limit: At most so many rows.
             cost_number: Which of the three numbers `cost` means.
@@ -169,7 +172,7 @@ class AttributionRepository:
             **{f"failed_{number.field}": _known_cost(shares, number, is_failed) for number in CostNumber},
         }
         source = shares.outerjoin(ToolCall, ToolCall.part_id == shares.c.part_id)
-        statement = _sums(shares, {"tool": ToolCall.tool_name}, sort, limit, cost_number, extra).select_from(source)
+        statement = _sums(shares, {"tool": _TOOL_GROUPS[by]}, sort, limit, cost_number, extra).select_from(source)
         return [ToolUsage(**row) for row in self._mappings(statement)]
 
     def by_file(

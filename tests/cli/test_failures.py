@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import stores
+from commands import Outcome, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HOSTILE = "\x1b[31mred\u202eltr"
+
+
+def failed(error: str) -> dict[str, Any]:
+    return {"status": "error", "input": {"command": "x"}, "error": error}
+
+
+@pytest.fixture
+def failing(make_database: Callable[[stores.Store], Path]) -> Path:
+    """A database with failed calls of tools, and one failed model call."""
+    store = stores.Store()
+    stores.add_project(store)
+    session = stores.add_session(store, stores.START_MS)
+    message = stores.add_call(store, session, stores.START_MS)
+    for number, error in enumerate(["Timed out after 120000ms", "fetch failed", f"{HOSTILE} timed out"]):
+        stores.add_part(store, message, stores.START_MS + number, "tool", tool="bash", callID=f"c{number}", state=failed(error))
+    stores.add_part(
+        store, message, stores.START_MS + 9, "tool", tool="skill", callID="c9", state={"status": "completed", "input": {"name": "a"}}
+    )
+    broken = stores.add_call(store, session, stores.START_MS + 60_000)
+    broken["error"] = {"name": "APIError", "data": {"message": "Overloaded", "statusCode": 529, "isRetryable": True}}
+    return make_database(store)
+
+
+def report(database: Path, *arguments: str) -> Outcome:
+    outcome = run("--db", database, "--tz", "UTC", *arguments, "--last", "all")
+    assert outcome.exit_code == 0, outcome.stderr
+    return outcome
+
+
+def test_errors_json_counts_by_category(failing: Path) -> None:
+    document = report(failing, "errors", "--json").json
+
+    assert document["schema"] == "opencode-monitor/errors@1"
+    assert [(row["category"], row["severity"], row["errors"], row["retryable"], row["tool_errors"]) for row in document["rows"]] == [
+        ("timeout", "medium", 2, 2, 2),
+        ("network", "medium", 1, 1, 1),
+        ("server_error", "high", 1, 1, 0),
+    ]
+    assert document["rows"][2]["cost_usd"] is None
+    costs = [Decimal(row["cost_usd"]) for row in document["rows"][:2]]
+    assert sum(costs) == Decimal(document["totals"]["cost_usd"]) > 0
+
+
+def test_errors_table_has_rows_and_a_total(failing: Path) -> None:
+    lines = [line.split() for line in report(failing, "errors", "--limit", "1").stdout.splitlines()]
+
+    assert ["timeout", "medium", "2", "2", "2", "1"] in [line[:6] for line in lines]
+    assert ["Total", "4", "3", "4", "1"] in [line[:5] for line in lines]
+    assert not any(line[:1] == ["network"] for line in lines)
+
+
+def test_errors_of_calls_without_a_price_are_said(make_database: Callable[[stores.Store], Path]) -> None:
+    store = stores.Store()
+    stores.add_project(store)
+    session = stores.add_session(store, stores.START_MS)
+    for number, model in enumerate((stores.SONNET, stores.UNPRICED)):
+        message = stores.add_call(store, session, stores.START_MS + number * 60_000, model=model)
+        stores.add_part(store, message, stores.START_MS + number, "tool", tool="bash", callID=f"c{number}", state=failed("fetch failed"))
+    database = make_database(store)
+
+    outcome = report(database, "errors")
+
+    assert "≥ $" in outcome.stdout
+    assert outcome.stderr.splitlines() == [
+        "1 failed calls of tools have no price and are not in the cost: opencode-monitor pricing missing"
+    ]
+
+
+def test_errors_of_a_tool_leave_out_model_calls(failing: Path) -> None:
+    rows = report(failing, "errors", "--tool", "bash", "--sort", "cost", "--json").json["rows"]
+
+    assert [row["category"] for row in rows] == ["timeout", "network"]
+
+
+def test_errors_without_any_say_where_to_look(failing: Path) -> None:
+    outcome = run("--db", failing, "--tz", "UTC", "errors", "--since", "2020-01-01", "--until", "2020-01-02")
+
+    assert (outcome.exit_code, outcome.stdout.splitlines()[1]) == (
+        0,
+        "No errors in this range. Look further back with --last all, or run: opencode-monitor import",
+    )
+
+
+@pytest.mark.parametrize(("group", "title", "first"), [("skill", "Skill", "(no skill)"), ("server", "Server", "(no MCP server)")])
+def test_tools_by_skill_and_server_sum_to_the_total(failing: Path, group: str, title: str, first: str) -> None:
+    document = report(failing, "tools", "--by", group, "--json").json
+    table = report(failing, "tools", "--by", group).stdout
+
+    assert [row["tool"] for row in document["rows"]] == ([None, "a"] if group == "skill" else [None])
+    assert sum(Decimal(row["cost_usd"]) for row in document["rows"]) == Decimal(document["totals"]["cost_usd"])
+    assert title in table
+    assert first in table
+
+
+@pytest.mark.parametrize("stated", ["notes_read", "notes_read=steal", "=", "a=read,b=Read"])
+def test_import_file_tools_that_make_no_sense_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
+    stores.write_json(stores.sample(), tmp_path / "opencode")
+    monkeypatch.setenv("OPENCODE_MONITOR_FILE_TOOLS", stated)
+
+    outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+
+    assert outcome.exit_code == 2
+    assert "Use tool=OPERATION with one of read, write, edit, delete." in outcome.stderr
