@@ -192,6 +192,8 @@ def find_sessions(
     costs = {key: total_of(group).usd for key, group in sessions.items()}
     begun = {key: min(spend.day for spend in group) for key, group in sessions.items()}
     known = sorted((begun[key], key, usd) for key, usd in costs.items() if usd)
+    # All sessions of a day have the same peers; where these are too few, their number.
+    of_days: dict[date, Baseline | int] = {}
     for key, day in sorted(begun.items(), key=lambda item: (item[1], item[0])):
         usd = costs[key]
         if not first <= day < end or usd == 0:
@@ -199,12 +201,15 @@ def find_sessions(
         if usd is None:
             notes.leave_out(TOTAL_KEY, Reason.UNKNOWN)
             continue
-        earliest = bisect_left(known, day - timedelta(days=WINDOW_DAYS), key=itemgetter(0))
-        peers = known[earliest : bisect_left(known, day, key=itemgetter(0))]
-        if len(peers) < MIN_PEERS or len({at for at, _, _ in peers}) < MIN_ACTIVE_DAYS:
-            notes.leave_out(TOTAL_KEY, Reason.HISTORY, len(peers))
+        if day not in of_days:
+            earliest = bisect_left(known, day - timedelta(days=WINDOW_DAYS), key=itemgetter(0))
+            peers = known[earliest : bisect_left(known, day, key=itemgetter(0))]
+            is_enough = len(peers) >= MIN_PEERS and len({at for at, _, _ in peers}) >= MIN_ACTIVE_DAYS
+            of_days[day] = baseline_of_peers([(peer, cost) for _, peer, cost in peers], settings) if is_enough else len(peers)
+        baseline = of_days[day]
+        if isinstance(baseline, int):
+            notes.leave_out(TOTAL_KEY, Reason.HISTORY, baseline)
             continue
-        baseline = baseline_of_peers([(peer, cost) for _, peer, cost in peers], settings)
         is_complete = max(spend.day for spend in sessions[key]) < today
         notes.judge(day, key, usd, sessions, key, baseline, is_complete=is_complete)
     return notes.judgement()
