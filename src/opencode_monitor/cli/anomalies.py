@@ -86,7 +86,7 @@ def anomalies(
     from opencode_monitor.reports.anomalies import Scope  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.reports.detectors import Detector, Sensitivity, Settings  # noqa: PLC0415 - as above
     from opencode_monitor.reports.reading import find_anomalies  # noqa: PLC0415 - as above
-    from opencode_monitor.repositories.spend import SpendRepository  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import SpendRepository  # noqa: PLC0415 - as above
 
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))

@@ -48,7 +48,7 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
     """
     from opencode_monitor.reports.forecast import Horizon, against_budget  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.reports.reading import make_forecasts, run_backtests  # noqa: PLC0415 - as above
-    from opencode_monitor.repositories.spend import SpendRepository  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import SpendRepository  # noqa: PLC0415 - as above
 
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     horizons = [Horizon(one) for one in (_HORIZONS if horizon is None else (horizon,))]

@@ -20,6 +20,7 @@ from opencode_monitor.repositories.costs import (
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
+from opencode_monitor.repositories.spend import SpendRepository, SpendRow
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
@@ -50,6 +51,8 @@ __all__ = [
     "Repository",
     "SessionRepository",
     "SessionUsage",
+    "SpendRepository",
+    "SpendRow",
     "SubtypeRepository",
     "TimeRange",
     "ToolUsage",
