@@ -215,7 +215,7 @@ def _add(shown: Table, finding: Finding, titles: Mapping[str, str]) -> None:
         ("≥ " if is_least else "") + show_usd(finding.actual_usd),
         ("≥ " if finding.baseline_unknown_calls else "") + show_usd(finding.expected_usd),
         f"{show_usd(finding.lower_usd)}-{show_usd(finding.upper_usd)}",
-        ("≥ " if is_least else "") + _signed(finding.impact_usd),
+        ("≈ " if finding.baseline_unknown_calls else "≥ " if is_least else "") + _signed(finding.impact_usd),
         "" if finding.score is None else f"{finding.score:,.1f}",
         style="bold",
     )
@@ -260,7 +260,9 @@ def _warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, numb
     if unknown:
         said.append(("≥", f"at least: the cost of {unknown:,} calls is not known ({missing})"))
     if baseline:
-        said.append(("≥", f"the expected is at least so much: the cost of {baseline:,} calls before is not known ({missing})"))
+        said.append(
+            ("≈", f"the expected is at least so much, and the impact may be less: the cost of {baseline:,} calls is not known ({missing})")
+        )
     if without_time:
         said.append(("", f"{without_time:,} calls whose time is not known belong to no day"))
     return said
