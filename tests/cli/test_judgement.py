@@ -143,8 +143,8 @@ class TestAnomalies:
             ("session", None, "not enough history", 9),
         ]
         assert document["warnings"] == [
-            "model: not enough history for 1 days of 1 models (needs 7 days with spend before, has 0 at most)",
-            "agent: not enough history for 1 days of 1 agents (needs 7 days with spend before, has 0 at most)",
+            "model: not enough history for 1 day of 1 model (needs 7 days with spend before, has 0 at most)",
+            "agent: not enough history for 1 day of 1 agent (needs 7 days with spend before, has 0 at most)",
             "session: not enough history for 9 sessions (needs 20 sessions on 7 days before, has 19 at most)",
         ]
 
@@ -192,7 +192,7 @@ class TestAnomalies:
             "total: not enough history for 7 days (needs 7 days with spend before, has 6 at most)",
             "total: 2 days not judged: the cost of none of the calls is known, which is not 0",
         ]
-        assert "≥ at least: the cost of 1 calls is not known (no price: opencode-monitor pricing missing)" in shown.stderr
+        assert "≥ at least: the cost of 1 call is not known (no price: opencode-monitor pricing missing)" in shown.stderr
         assert re.search(r"≥ \$31.50 +≥ \$1.50 +\$0.19-\$2.81 +≈ \+\$30.00", shown.stdout)
         assert re.search(rf"model {stores.UNPRICED} +— +\$0.00 +— ", shown.stdout)
 
@@ -260,7 +260,7 @@ class TestForecast:
         assert (outcome.exit_code, outcome.stderr) == (0, "")
         assert lines[0] == f"Forecast · {day(-1)} … {day(-7)} · UTC · list prices, USD; OpenCode's own figures: --cost reported"
         assert re.match(rf"in 7 days   {day(-1)} … {day(-7)}      7      \$0\.00", lines[3])
-        assert re.fullmatch(r"Means of the last 28 complete days: \$\d.\d\d on a weekday, \$\d.\d\d on a day of a weekend", lines[5])
+        assert re.fullmatch(r"Mean of the last 28 complete days: \$\d.\d\d on a weekday, \$\d.\d\d on a day of a weekend", lines[5])
 
     @pytest.mark.parametrize(
         ("budget", "said"),
@@ -299,11 +299,12 @@ class TestForecast:
 
         outcome = ask(loaded(store, tmp_path, duckdb_at_head), "forecast", "--backtest", "--horizon", "7d")
 
+        assert "Mean of the last 3 complete days: $0.0027\n" in outcome.stdout
         assert outcome.stderr.splitlines() == [
             "no likely range below 14 days of history: expected is the mean of the days so far",
-            "≥ all of it is at least so much: the cost of 1 calls is not known (no price: opencode-monitor pricing missing)",
+            "≥ all of it is at least so much: the cost of 1 call is not known (no price: opencode-monitor pricing missing)",
         ]
-        assert "Not enough history: a forecast takes 14 days before it, and all of its days after it." in outcome.stdout
+        assert "Not enough history to test: a forecast takes 14 days before it, and all of its days after it." in outcome.stdout
 
     def test_forecast_of_an_old_store_asks_whether_all_is_read(self, sample_database: Path, sample: stores.Store) -> None:
         outcome = ask(sample_database, "forecast", "--horizon", "7d")

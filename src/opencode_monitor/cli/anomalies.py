@@ -155,6 +155,11 @@ def read_usd(option: str, text: str) -> Decimal:
     return usd
 
 
+def count_of(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _whole_days(report_range: ReportRange) -> ReportRange:
     """Widen a range to whole days."""
     start, end = report_range.start, report_range.end
@@ -258,13 +263,16 @@ def _warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, numb
     if any(not finding.is_complete for finding in found.findings):
         said.insert(0, ("*", "today, incomplete"))
     if unknown:
-        said.append(("≥", f"at least: the cost of {unknown:,} calls is not known ({missing})"))
+        said.append(("≥", f"at least: the cost of {count_of(unknown, 'call')} is not known ({missing})"))
     if baseline:
         said.append(
-            ("≈", f"the expected is at least so much, and the impact may be less: the cost of {baseline:,} calls is not known ({missing})")
+            (
+                "≈",
+                f"the expected is at least so much, and the impact may be less: the cost of {count_of(baseline, 'call')} is not known ({missing})",
+            )
         )
     if without_time:
-        said.append(("", f"{without_time:,} calls whose time is not known belong to no day"))
+        said.append(("", f"{count_of(without_time, 'call')} of unknown time: in no day"))
     return said
 
 
@@ -278,9 +286,9 @@ def _unjudged(found: Judgement, scopes: Sequence[Scope]) -> Iterator[tuple[str, 
             count, most = sum(one.count for one in rows), max((one.history for one in rows), default=0)
             if not rows:
                 continue
-            what = f"{count:,} {'sessions' if scope == 'session' else 'days'}"
+            what = count_of(count, "session" if scope == "session" else "day")
             if scope not in ("session", "total"):
-                what += f" of {len(rows):,} {scope}s"
+                what += f" of {count_of(len(rows), scope)}"
             if reason == "unknown cost":
                 yield "", f"{scope}: {what} not judged: the cost of none of the calls is known, which is not 0"
                 continue
