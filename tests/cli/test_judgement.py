@@ -163,6 +163,11 @@ class TestAnomalies:
         assert document["range"] == {"since": f"{day(3)}T00:00:00+00:00", "until": f"{day(2)}T00:00:00+00:00"}
         assert len(document["rows"]) == 1
 
+    def test_anomalies_range_given_in_another_zone_is_that_of_the_zone(self, spiky_database: Path) -> None:
+        document = ask(spiky_database, "anomalies", "--since", f"{day(3)}T23:00-05:00", "--json").json
+
+        assert (document["range"]["since"], document["rows"]) == (f"{day(2)}T00:00:00+00:00", [])
+
     def test_anomalies_today_is_marked(self, tmp_path: Path, duckdb_at_head: Path) -> None:
         store = spiky()
         at = int(NOW.timestamp() * 1000)

@@ -144,6 +144,11 @@ class TestDays:
         assert {one.by for one in found.findings[0].drivers} == set(Dimension) - {Dimension(scope.value)}
         assert judge([*eight_weeks(10), spend(MONDAY, 60), *noise]).findings == ()
 
+    def test_find_days_project_without_a_name_is_not_the_total(self) -> None:
+        (finding,) = judge([*eight_weeks(10, project=""), spend(MONDAY, 60, project="")], scope=Scope.PROJECT).findings
+
+        assert finding.key == ""
+
 
 class TestDrivers:
     def test_find_days_drivers_are_ranked_and_add_up(self) -> None:

@@ -16,6 +16,7 @@ from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from rich.table import Table
 
@@ -91,7 +92,7 @@ def anomalies(
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))
     scopes = [Scope(one) for one in (_SCOPES if "all" in by else dict.fromkeys(by or ("total",)))]
-    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment))
+    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment), zone)
     end = report_range.end.date() if report_range.end else moment.astimezone(zone).date() + timedelta(days=1)
     with state.sessions()() as session:
         found = find_anomalies(
@@ -160,15 +161,16 @@ def count_of(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _whole_days(report_range: ReportRange) -> ReportRange:
-    """Widen a range to whole days."""
+def _whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:
+    """Widen a range to whole days of the zone; its ends may have been given in another one."""
     start, end = report_range.start, report_range.end
-    if start is not None:
-        start = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    if end is not None:
-        last = (end - timedelta(microseconds=1)).date()
-        end = datetime.combine(last + timedelta(days=1), time(), tzinfo=end.tzinfo)
-    return ReportRange(start, end, report_range.tz)
+    first = start.astimezone(zone).date() if start else None
+    last = (end.astimezone(zone) - timedelta(microseconds=1)).date() if end else None
+    return ReportRange(
+        datetime.combine(first, time(), tzinfo=zone) if first else None,
+        datetime.combine(last + timedelta(days=1), time(), tzinfo=zone) if last else None,
+        report_range.tz,
+    )
 
 
 def _sessions_of(found: Judgement) -> set[str]:
@@ -265,12 +267,8 @@ def _warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, numb
     if unknown:
         said.append(("≥", f"at least: the cost of {count_of(unknown, 'call')} is not known ({missing})"))
     if baseline:
-        said.append(
-            (
-                "≈",
-                f"the expected is at least so much, and the impact may be less: the cost of {count_of(baseline, 'call')} is not known ({missing})",
-            )
-        )
+        not_known = f"the cost of {count_of(baseline, 'call')} is not known ({missing})"
+        said.append(("≈", f"the expected is at least so much, and the impact may be less: {not_known}"))
     if without_time:
         said.append(("", f"{count_of(without_time, 'call')} of unknown time: in no day"))
     return said

@@ -96,7 +96,7 @@ class Unjudged:
 
     Attributes:
         scope: Of what.
-        key: Which one; None for the total.
+        key: Which one; None for the total, and for sessions.
         reason: Why.
         count: How many days with spend, or sessions.
         history: The most days with spend, or sessions, that one of them could be compared with.
@@ -267,7 +267,7 @@ class _Notes:
             Finding(
                 day=day,
                 scope=self.scope,
-                key=key or None,
+                key=None if self.scope == Scope.TOTAL else key,
                 actual_usd=usd,
                 expected_usd=expected,
                 lower_usd=rounded(baseline.lower),
@@ -292,7 +292,13 @@ class _Notes:
         return Judgement(
             findings=tuple(sorted(self.findings, key=lambda one: (one.day, -one.impact_usd, one.key or ""))),
             unjudged=tuple(
-                Unjudged(scope=self.scope, key=key or None, reason=reason, count=len(found), history=max(found))
+                Unjudged(
+                    scope=self.scope,
+                    key=None if key == TOTAL_KEY and self.scope in (Scope.TOTAL, Scope.SESSION) else key,
+                    reason=reason,
+                    count=len(found),
+                    history=max(found),
+                )
                 for (key, reason), found in sorted(self.left_out.items())
             ),
             judged=self.judged,
