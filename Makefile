@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried clean
+.PHONY: help install run test test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-migrate: install ## Measure the migration up and down beside a bare copy
 
 bench-cost: install ## Measure pricing and metrics beside bare sums over the same rows
 	$(BIN)/python benchmarks/cost.py
+
+bench-judgement: install ## Measure what anomalies and forecast find on made-up histories whose truth is known
+	$(BIN)/python benchmarks/judgement.py
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist htmlcov

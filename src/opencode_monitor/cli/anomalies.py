@@ -16,6 +16,7 @@ from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from rich.table import Table
 
@@ -86,12 +87,12 @@ def anomalies(
     from opencode_monitor.reports.anomalies import Scope  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.reports.detectors import Detector, Sensitivity, Settings  # noqa: PLC0415 - as above
     from opencode_monitor.reports.reading import find_anomalies  # noqa: PLC0415 - as above
-    from opencode_monitor.repositories.spend import SpendRepository  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import SpendRepository  # noqa: PLC0415 - as above
 
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))
     scopes = [Scope(one) for one in (_SCOPES if "all" in by else dict.fromkeys(by or ("total",)))]
-    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment))
+    report_range = _whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment), zone)
     end = report_range.end.date() if report_range.end else moment.astimezone(zone).date() + timedelta(days=1)
     with state.sessions()() as session:
         found = find_anomalies(
@@ -155,15 +156,21 @@ def read_usd(option: str, text: str) -> Decimal:
     return usd
 
 
-def _whole_days(report_range: ReportRange) -> ReportRange:
-    """Widen a range to whole days."""
+def count_of(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:
+    """Widen a range to whole days of the zone; its ends may have been given in another one."""
     start, end = report_range.start, report_range.end
-    if start is not None:
-        start = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    if end is not None:
-        last = (end - timedelta(microseconds=1)).date()
-        end = datetime.combine(last + timedelta(days=1), time(), tzinfo=end.tzinfo)
-    return ReportRange(start, end, report_range.tz)
+    first = start.astimezone(zone).date() if start else None
+    last = (end.astimezone(zone) - timedelta(microseconds=1)).date() if end else None
+    return ReportRange(
+        datetime.combine(first, time(), tzinfo=zone) if first else None,
+        datetime.combine(last + timedelta(days=1), time(), tzinfo=zone) if last else None,
+        report_range.tz,
+    )
 
 
 def _sessions_of(found: Judgement) -> set[str]:
@@ -215,7 +222,7 @@ def _add(shown: Table, finding: Finding, titles: Mapping[str, str]) -> None:
         ("≥ " if is_least else "") + show_usd(finding.actual_usd),
         ("≥ " if finding.baseline_unknown_calls else "") + show_usd(finding.expected_usd),
         f"{show_usd(finding.lower_usd)}-{show_usd(finding.upper_usd)}",
-        ("≥ " if is_least else "") + _signed(finding.impact_usd),
+        ("≈ " if finding.baseline_unknown_calls else "≥ " if is_least else "") + _signed(finding.impact_usd),
         "" if finding.score is None else f"{finding.score:,.1f}",
         style="bold",
     )
@@ -258,11 +265,12 @@ def _warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, numb
     if any(not finding.is_complete for finding in found.findings):
         said.insert(0, ("*", "today, incomplete"))
     if unknown:
-        said.append(("≥", f"at least: the cost of {unknown:,} calls is not known ({missing})"))
+        said.append(("≥", f"at least: the cost of {count_of(unknown, 'call')} is not known ({missing})"))
     if baseline:
-        said.append(("≥", f"the expected is at least so much: the cost of {baseline:,} calls before is not known ({missing})"))
+        not_known = f"the cost of {count_of(baseline, 'call')} is not known ({missing})"
+        said.append(("≈", f"the expected is at least so much, and the impact may be less: {not_known}"))
     if without_time:
-        said.append(("", f"{without_time:,} calls whose time is not known belong to no day"))
+        said.append(("", f"{count_of(without_time, 'call')} of unknown time: in no day"))
     return said
 
 
@@ -276,9 +284,9 @@ def _unjudged(found: Judgement, scopes: Sequence[Scope]) -> Iterator[tuple[str, 
             count, most = sum(one.count for one in rows), max((one.history for one in rows), default=0)
             if not rows:
                 continue
-            what = f"{count:,} {'sessions' if scope == 'session' else 'days'}"
+            what = count_of(count, "session" if scope == "session" else "day")
             if scope not in ("session", "total"):
-                what += f" of {len(rows):,} {scope}s"
+                what += f" of {count_of(len(rows), scope)}"
             if reason == "unknown cost":
                 yield "", f"{scope}: {what} not judged: the cost of none of the calls is known, which is not 0"
                 continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.anomalies import read_usd
+from opencode_monitor.cli.anomalies import count_of, read_usd
 from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now
 from opencode_monitor.cli.ranges import ReportRange, to_utc
 from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_usd, table
@@ -48,7 +48,7 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
     """
     from opencode_monitor.reports.forecast import Horizon, against_budget  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.reports.reading import make_forecasts, run_backtests  # noqa: PLC0415 - as above
-    from opencode_monitor.repositories.spend import SpendRepository  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import SpendRepository  # noqa: PLC0415 - as above
 
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     horizons = [Horizon(one) for one in (_HORIZONS if horizon is None else (horizon,))]
@@ -86,7 +86,9 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
     output.print(_table(found))
     if found[0].weekday_usd is not None:
         usual = f"{show_usd(found[0].weekday_usd)} on a weekday, {show_usd(found[0].weekend_usd)} on a day of a weekend"
-        output.print(f"\nMeans of the last {found[0].history_days:,} complete days: {usual}")
+        if found[0].likely_low_usd is None:
+            usual = show_usd(found[0].weekday_usd)
+        output.print(f"\nMean of the last {count_of(found[0].history_days, 'complete day')}: {usual}")
     if outlook is not None:
         output.print(f"\n{_describe_budget(outlook, found[0])}")
     for fee in fees if number == "paid" else ():
@@ -156,6 +158,9 @@ def _describe_budget(outlook: BudgetOutlook, found: Forecast) -> str:
 
 def _print_backtests(tested: Sequence[Backtest], output: Console) -> None:
     """Print the errors of the forecast beside those of the straight line."""
+    if not any(one.forecasts for one in tested):
+        output.print("Not enough history to test: a forecast takes 14 days before it, and all of its days after it.")
+        return
     output.print("Forecasts from each day of the stored history, compared with what came")
     titles = ("Forecasts", "MAPE", "WAPE", "Bias", "In range", "Line MAPE", "Line WAPE", "Line bias")
     shown = table([("Until", "left"), *((title, "right") for title in titles)])
@@ -163,8 +168,6 @@ def _print_backtests(tested: Sequence[Backtest], output: Console) -> None:
         coverage = "" if one.coverage is None else f"{one.coverage:.0%}"
         shown.add_row(_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage, *_shares(one.straight_line))
     output.print(shown)
-    if not any(one.forecasts for one in tested):
-        output.print("Not enough history: a forecast takes 14 days before it, and all of its days after it.")
 
 
 def _shares(errors: Errors | None) -> tuple[str, str, str]:
@@ -183,5 +186,5 @@ def _warnings(found: Sequence[Forecast], number: CostNumber) -> list[tuple[str, 
         said.append(("", f"no likely range below {MIN_HISTORY_DAYS} days of history: expected is the mean of the days so far"))
     if unknown:
         missing = "OpenCode stored no cost for them" if number == "reported" else "no price: opencode-monitor pricing missing"
-        said.append(("≥", f"all of it is at least so much: the cost of {unknown:,} calls is not known ({missing})"))
+        said.append(("≥", f"all of it is at least so much: the cost of {count_of(unknown, 'call')} is not known ({missing})"))
     return said

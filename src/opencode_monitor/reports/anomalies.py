@@ -96,7 +96,7 @@ class Unjudged:
 
     Attributes:
         scope: Of what.
-        key: Which one; None for the total.
+        key: Which one; None for the total, and for sessions.
         reason: Why.
         count: How many days with spend, or sessions.
         history: The most days with spend, or sessions, that one of them could be compared with.
@@ -192,6 +192,8 @@ def find_sessions(
     costs = {key: total_of(group).usd for key, group in sessions.items()}
     begun = {key: min(spend.day for spend in group) for key, group in sessions.items()}
     known = sorted((begun[key], key, usd) for key, usd in costs.items() if usd)
+    # All sessions of a day have the same peers; where these are too few, their number.
+    of_days: dict[date, Baseline | int] = {}
     for key, day in sorted(begun.items(), key=lambda item: (item[1], item[0])):
         usd = costs[key]
         if not first <= day < end or usd == 0:
@@ -199,12 +201,15 @@ def find_sessions(
         if usd is None:
             notes.leave_out(TOTAL_KEY, Reason.UNKNOWN)
             continue
-        earliest = bisect_left(known, day - timedelta(days=WINDOW_DAYS), key=itemgetter(0))
-        peers = known[earliest : bisect_left(known, day, key=itemgetter(0))]
-        if len(peers) < MIN_PEERS or len({at for at, _, _ in peers}) < MIN_ACTIVE_DAYS:
-            notes.leave_out(TOTAL_KEY, Reason.HISTORY, len(peers))
+        if day not in of_days:
+            earliest = bisect_left(known, day - timedelta(days=WINDOW_DAYS), key=itemgetter(0))
+            peers = known[earliest : bisect_left(known, day, key=itemgetter(0))]
+            is_enough = len(peers) >= MIN_PEERS and len({at for at, _, _ in peers}) >= MIN_ACTIVE_DAYS
+            of_days[day] = baseline_of_peers([(peer, cost) for _, peer, cost in peers], settings) if is_enough else len(peers)
+        baseline = of_days[day]
+        if isinstance(baseline, int):
+            notes.leave_out(TOTAL_KEY, Reason.HISTORY, baseline)
             continue
-        baseline = baseline_of_peers([(peer, cost) for _, peer, cost in peers], settings)
         is_complete = max(spend.day for spend in sessions[key]) < today
         notes.judge(day, key, usd, sessions, key, baseline, is_complete=is_complete)
     return notes.judgement()
@@ -262,7 +267,7 @@ class _Notes:
             Finding(
                 day=day,
                 scope=self.scope,
-                key=key or None,
+                key=None if self.scope == Scope.TOTAL else key,
                 actual_usd=usd,
                 expected_usd=expected,
                 lower_usd=rounded(baseline.lower),
@@ -287,7 +292,13 @@ class _Notes:
         return Judgement(
             findings=tuple(sorted(self.findings, key=lambda one: (one.day, -one.impact_usd, one.key or ""))),
             unjudged=tuple(
-                Unjudged(scope=self.scope, key=key or None, reason=reason, count=len(found), history=max(found))
+                Unjudged(
+                    scope=self.scope,
+                    key=None if key == TOTAL_KEY and self.scope in (Scope.TOTAL, Scope.SESSION) else key,
+                    reason=reason,
+                    count=len(found),
+                    history=max(found),
+                )
                 for (key, reason), found in sorted(self.left_out.items())
             ),
             judged=self.judged,

@@ -27,8 +27,9 @@ All three find only what costs more than usual, by at least the least impact in 
 
 A session has no history of its own, so it is compared with its peers: the sessions that began in the same number of days before its own
 first day. `ratio` and `sigma` are the same rules over their costs. `robust` asks by which factor, not by how many dollars, a session is
-beyond them, as the costs of sessions spread over orders of magnitude: ln(cost) > ln(median) + z x scale, scale = max(1.4826 x MAD of
-ln(cost), ln(1.25)), and cost > r x median. Sessions that cost nothing are no peers.
+beyond them, as the costs of sessions spread over orders of magnitude: ln(cost / median) > z x scale, scale = max(1.4826 x ln(f),
+ln(1.25)), with f the factor within which half of the peers are from their median, and cost > r x median. Sessions that cost nothing are
+no peers.
 """
 
 from __future__ import annotations
@@ -211,13 +212,14 @@ def _classic(history: Sequence[tuple[date | str, Decimal]], settings: Settings, 
 def _robust_factor(peers: Sequence[tuple[str, Decimal]], settings: Settings) -> Baseline:
     values = [usd for _, usd in peers]
     expected = median(values)
-    middle = expected.ln()
-    scale = max(_MAD_TO_SIGMA * median([abs(usd.ln() - middle) for usd in values]), (1 + _LEAST_SCALE).ln())
-    reach = settings.thresholds.scales * scale
+    # One logarithm instead of one for each peer: the order of factors is that of their logarithms.
+    half_within = median([max(usd / expected, expected / usd) for usd in values])
+    scale = max(_MAD_TO_SIGMA * half_within.ln(), (1 + _LEAST_SCALE).ln())
+    reach = (settings.thresholds.scales * scale).exp()
     return Baseline(
         expected=expected,
-        lower=(middle - reach).exp(),
-        upper=max((middle + reach).exp(), settings.thresholds.floor * expected),
+        lower=expected / reach,
+        upper=expected * max(reach, settings.thresholds.floor),
         unit=scale,
         origin=expected,
         basis="sessions",

@@ -134,7 +134,7 @@ def read_days(
     time_range = TimeRange(None if first is None else _midnight(first, tz), end)
     rows = CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range)
     return {
-        row.period: Amount(getattr(row, cost_number.field), getattr(row, cost_number.unknown_field))
+        row.period: Amount.of(getattr(row, cost_number.field), getattr(row, cost_number.unknown_field))
         for row in rows
         if row.period is not None
     }

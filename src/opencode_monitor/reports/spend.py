@@ -58,23 +58,30 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A sum of spend: None where there are calls and the cost of none is known."""
+    """A sum of spend.
+
+    Attributes:
+        usd: What is known; None where nothing is but that some calls cost something unknown: "at least 0" says nothing.
+        unknown_calls: Calls whose cost is not known: where there are any, `usd` is at least so much.
+    """
 
     usd: Decimal | None = Decimal(0)
     unknown_calls: int = 0
 
+    @classmethod
+    def of(cls, usd: Decimal | None, unknown_calls: int) -> Amount:
+        """Return an amount by what is known of it."""
+        return cls(None if unknown_calls and not usd else usd or Decimal(0), unknown_calls)
+
 
 def total_of(spends: Iterable[Spend]) -> Amount:
     """Add up spend."""
-    known, unknown, is_known, is_any = Decimal(0), 0, False, False
+    known, unknown = Decimal(0), 0
     with localcontext(prec=DIGITS):
         for spend in spends:
-            is_any = True
+            known += spend.usd or 0
             unknown += spend.unknown_calls
-            if spend.usd is not None:
-                known += spend.usd
-                is_known = True
-    return Amount(known if is_known or not is_any else None, unknown)
+    return Amount.of(known, unknown)
 
 
 def by_day(spends: Iterable[Spend]) -> dict[date, list[Spend]]:

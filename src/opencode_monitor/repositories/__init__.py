@@ -22,6 +22,7 @@ from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
+from opencode_monitor.repositories.spend import SpendRepository, SpendRow
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
@@ -55,6 +56,8 @@ __all__ = [
     "Repository",
     "SessionRepository",
     "SessionUsage",
+    "SpendRepository",
+    "SpendRow",
     "SubtypeRepository",
     "TimeRange",
     "ToolUsage",
