@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ import pytest
 
 import stores
 from commands import Outcome, run
+from opencode_monitor.cli.app import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +65,21 @@ def ask(database: Path | str, *arguments: object) -> Outcome:
     return run("--db", database, "--tz", "UTC", *arguments)
 
 
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(database: Path, *arguments: str) -> list[str]:
+    """Return the lines that a terminal shows, as wide as $COLUMNS."""
+    stream = Terminal()
+    with contextlib.redirect_stdout(stream), contextlib.suppress(SystemExit):
+        main(["--db", str(database), "--tz", "UTC", "-q", *arguments])
+    return re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
+
+
 class TestAnomalies:
     def test_anomalies_json_says_what_why_and_how_it_was_judged(self, spiky_database: Path) -> None:
         document = ask(spiky_database, "anomalies", "--json").json
@@ -90,10 +108,26 @@ class TestAnomalies:
         assert outcome.exit_code == 0
         assert lines[0] == f"Anomalies · {day(29)} … {day(0)} · UTC · list prices, USD; OpenCode's own figures: --cost reported"
         assert lines[1] == "Rule: robust, medium, at least $1.00 above the expected"
-        assert lines[4].startswith(f"{day(3)}  total  $31.50  $1.50  $0.19-$2.81  +$30.00")
+        assert lines[4].startswith(f"{day(3)} total  $31.50  $1.50  $0.19-$2.81  +$30.00")
         assert lines[5] == "project shop  $31.50  $1.50  +$30.00"
         assert lines[6] == f"model {stores.GPT}  $30.00  $0.00  +$30.00"
         assert all(len(line) <= 120 for line in outcome.stdout.splitlines())
+
+    @pytest.mark.parametrize(("columns", "usual"), [("80", "$2.81"), ("100", "$0.19-$2.81"), ("40", None)])
+    def test_tables_fit_the_terminal_and_names_give_way_to_numbers(
+        self, spiky_database: Path, monkeypatch: pytest.MonkeyPatch, columns: str, usual: str | None
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("TERM", "xterm")
+
+        anomalies = on_terminal(spiky_database, "anomalies")
+        forecast = on_terminal(spiky_database, "forecast", "--backtest", "--budget", "5")
+
+        assert max(map(len, anomalies + forecast)) <= int(columns)
+        if usual is not None:
+            (found,) = [line for line in anomalies if line.startswith(day(3))]
+            assert found.split() == [day(3), "total", "$31.50", "$1.50", usual, "+$30.00", "80.0"]
+            assert not [line for line in forecast if "…" in line and " … " not in line]
 
     def test_anomalies_hostile_title_does_not_reach_the_terminal(self, spiky_database: Path) -> None:
         shown = ask(spiky_database, "anomalies")
@@ -126,6 +160,15 @@ class TestAnomalies:
     @pytest.mark.parametrize(("min_usd", "found"), [("30", 1), ("$30.00", 1), ("30.01", 0), ("1,000", 0)])
     def test_anomalies_least_impact(self, spiky_database: Path, min_usd: str, found: int) -> None:
         assert len(ask(spiky_database, "anomalies", "--min-usd", min_usd, "--json").json["rows"]) == found
+
+    def test_anomalies_of_another_number(self, spiky_database: Path) -> None:
+        arguments = ("anomalies", "--cost", "reported", "--json", "--min-usd")
+
+        everything, document = (ask(spiky_database, *arguments, usd).json for usd in ("0", "1"))
+
+        # The stored cost of each call is 0.001, and there were two of them.
+        assert [(row["actual_usd"], row["expected_usd"], row["impact_usd"]) for row in everything["rows"]] == [("0.002", "0.001", "0.001")]
+        assert (document["cost"], document["rows"]) == ("reported", [])
 
     def test_anomalies_by_every_scope(self, spiky_database: Path) -> None:
         document = ask(spiky_database, "anomalies", "--by", "all", "--json").json
@@ -264,7 +307,8 @@ class TestForecast:
         lines = outcome.stdout.splitlines()
         assert (outcome.exit_code, outcome.stderr) == (0, "")
         assert lines[0] == f"Forecast · {day(-1)} … {day(-7)} · UTC · list prices, USD; OpenCode's own figures: --cost reported"
-        assert re.match(rf"in 7 days   {day(-1)} … {day(-7)}      7      \$0\.00", lines[3])
+        # On the first of a month there is no straight line.
+        assert re.fullmatch(rf"in 7 days   {day(-7)} +\$0\.00 +\$18\.00 +\$\S+-\$\S+ +7 +(\$\S+|—)", lines[3])
         assert re.fullmatch(r"Mean of the last 28 complete days: \$\d.\d\d on a weekday, \$\d.\d\d on a day of a weekend", lines[5])
 
     @pytest.mark.parametrize(
@@ -292,6 +336,7 @@ class TestForecast:
         shown, (tested,) = ask(spiky_database, *arguments).stdout, ask(spiky_database, *arguments, "--json").json["backtest"]
 
         assert "Forecasts from each day of the stored history, compared with what came" in shown
+        assert re.search(r"\nin 7 days +\d+ +\d+\.\d% +\d+\.\d% +[+-]\d+\.\d% +\d+%\n  straight line +\d+\.\d% ", shown)
         assert (tested["horizon"], tested["forecasts"] > 10) == ("7d", True)
         assert set(tested["errors"]) == set(tested["straight_line"]) == {"mape", "wape", "bias"}
         assert 0 <= tested["coverage"] <= 1

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from rich.table import Table
-
     from opencode_monitor.reports.anomalies import Finding, Judgement, Scope
-    from opencode_monitor.reports.drivers import Driver
 
 _SCOPES = ("total", "project", "model", "agent", "session")
 _DEFAULT_MIN_USD = "1"
 _DRIVERS = 3
 _NAME_CHARS = 36
+_LEAST_NAME_CHARS = 8
+_GAP = 3  # between columns
+_WIDE = 100
 _TITLE_CHARS = 22
 _ID_CHARS = 16  # as in `sessions`: enough for `session` to find it
 
@@ -205,38 +205,42 @@ def _print(found: Judgement, titles: Mapping[str, str], head: str) -> None:
             "Nothing unusual in this range." if found.judged else "Nothing to judge in this range: no spend, or not enough history."
         )
         return
-    shown = table([("Day", "left"), ("What", "left"), *((title, "right") for title in ("Actual", "Expected", "Usual", "Impact", "Score"))])
-    for number, finding in enumerate(found.findings):
-        if number:
+    is_wide = output.width >= _WIDE
+    headers = ("", "Actual", "Expected", "Usual" if is_wide else "Usual to", "Impact", "Score")
+    rows = [row for finding in found.findings for row in _rows(finding, titles, is_wide=is_wide)]
+    # Names give way, never numbers.
+    numbers = sum(max(len(cells[column]) for cells in (headers, *rows)) + _GAP for column in range(1, len(headers)))
+    shown = table([(title, "right" if number else "left") for number, title in enumerate(headers)])
+    shown.columns[0].max_width = max(output.width - numbers, _LEAST_NAME_CHARS)
+    for number, (name, *cells) in enumerate(rows):
+        is_finding = not name.startswith(" ")
+        if is_finding and number:
             shown.add_section()
-        _add(shown, finding, titles)
+        shown.add_row(name, *cells, style="bold" if is_finding else None)
     output.print(shown)
 
 
-def _add(shown: Table, finding: Finding, titles: Mapping[str, str]) -> None:
-    """Add a finding, and below it its drivers, whose differences sum to its impact in each dimension."""
+def _rows(finding: Finding, titles: Mapping[str, str], *, is_wide: bool) -> Iterator[tuple[str, ...]]:
+    """Yield a finding, and below it its drivers, whose differences sum to its impact in each dimension."""
     is_least = finding.unknown_calls > 0
-    shown.add_row(
-        finding.day.isoformat() + ("" if finding.is_complete else " *"),
-        _name(finding.scope.value, finding.key, titles),
+    mark = "≈ " if finding.baseline_unknown_calls else "≥ " if is_least else ""
+    upper = show_usd(finding.upper_usd)
+    yield (
+        f"{finding.day}{'' if finding.is_complete else ' *'} {_name(finding.scope.value, finding.key, titles)}",
         ("≥ " if is_least else "") + show_usd(finding.actual_usd),
         ("≥ " if finding.baseline_unknown_calls else "") + show_usd(finding.expected_usd),
-        f"{show_usd(finding.lower_usd)}-{show_usd(finding.upper_usd)}",
-        ("≈ " if finding.baseline_unknown_calls else "≥ " if is_least else "") + _signed(finding.impact_usd),
+        f"{show_usd(finding.lower_usd)}-{upper}" if is_wide else upper,
+        mark + _signed(finding.impact_usd),
         "" if finding.score is None else f"{finding.score:,.1f}",
-        style="bold",
     )
     for drivers in finding.drivers:
         for row in drivers.rows:
-            shown.add_row("", "  " + _name(drivers.by.value, row.key, titles), *_cells(row), "")
+            at_least = "≥ " if row.unknown_calls and row.actual_usd is not None else ""
+            impact = show_usd(None) if row.impact_usd is None else at_least + _signed(row.impact_usd)
+            name = f"  {_name(drivers.by.value, row.key, titles)}"
+            yield name, at_least + show_usd(row.actual_usd), show_usd(row.usual_usd), "", impact, ""
         if drivers.rows and drivers.other_usd:
-            shown.add_row("", f"  {drivers.by.value}: all others", "", "", "", _signed(drivers.other_usd), "")
-
-
-def _cells(row: Driver) -> tuple[str, str, str, str]:
-    at_least = "≥ " if row.unknown_calls and row.actual_usd is not None else ""
-    impact = show_usd(None) if row.impact_usd is None else at_least + _signed(row.impact_usd)
-    return at_least + show_usd(row.actual_usd), show_usd(row.usual_usd), "", impact
+            yield f"  {drivers.by}: all others", "", "", "", _signed(drivers.other_usd), ""
 
 
 def _name(by: str, key: str | None, titles: Mapping[str, str]) -> str:

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from opencode_monitor.repositories import CostNumber
 
 _HORIZONS = ("month-end", "7d", "30d")
-_LABELS = {"month-end": "the month's end", "7d": "in 7 days", "30d": "in 30 days"}
+_LABELS = {"month-end": "month's end", "7d": "in 7 days", "30d": "in 30 days"}
 _HIDDEN = ("outcomes", "pace")
 _QUIET_DAYS = 7
+_WIDE = 96
 
 
 @click.command()
@@ -83,7 +84,7 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
         return
     output = console()
     output.print(f"Forecast · {_range(found, zone).describe()} · {zone.key} · {COST_TITLES[number]}")
-    output.print(_table(found))
+    output.print(_table(found, is_wide=output.width >= _WIDE))
     if found[0].weekday_usd is not None:
         usual = f"{show_usd(found[0].weekday_usd)} on a weekday, {show_usd(found[0].weekend_usd)} on a day of a weekend"
         if found[0].likely_low_usd is None:
@@ -127,17 +128,19 @@ def _as_object(row: Forecast | BudgetOutlook | Backtest) -> dict[str, Any]:
     }
 
 
-def _table(found: Sequence[Forecast]) -> Table:
-    titles = ("Recorded", "Expected", "Likely from", "to", "Straight line")
-    shown = table([("Until", "left"), ("Days", "left"), ("Left", "right"), *((title, "right") for title in titles)])
+def _table(found: Sequence[Forecast], *, is_wide: bool) -> Table:
+    """Return the table; where there is little room, without what can be done without."""
+    titles = ("Until", "Recorded", "Expected", "Likely range", *(("Days left", "Straight line") if is_wide else ()))
+    shown = table([("", "left"), *((title, "right") for title in titles)])
     for one in found:
-        at_least = "≥ " if one.unknown_calls else ""
+        likely = show_usd(None) if one.likely_low_usd is None else f"{show_usd(one.likely_low_usd)}-{show_usd(one.likely_high_usd)}"
         shown.add_row(
             _LABELS[one.horizon],
-            f"{one.first} … {one.last}",
-            str(one.days_left),
-            at_least + show_usd(one.recorded_usd),
-            *(show_usd(usd) for usd in (one.expected_usd, one.likely_low_usd, one.likely_high_usd, one.straight_line_usd)),
+            one.last.isoformat(),
+            ("≥ " if one.unknown_calls else "") + show_usd(one.recorded_usd),
+            show_usd(one.expected_usd),
+            likely,
+            *((str(one.days_left), show_usd(one.straight_line_usd)) if is_wide else ()),
         )
     return shown
 
@@ -162,11 +165,11 @@ def _print_backtests(tested: Sequence[Backtest], output: Console) -> None:
         output.print("Not enough history to test: a forecast takes 14 days before it, and all of its days after it.")
         return
     output.print("Forecasts from each day of the stored history, compared with what came")
-    titles = ("Forecasts", "MAPE", "WAPE", "Bias", "In range", "Line MAPE", "Line WAPE", "Line bias")
-    shown = table([("Until", "left"), *((title, "right") for title in titles)])
+    shown = table([("", "left"), *((title, "right") for title in ("Forecasts", "MAPE", "WAPE", "Bias", "In range"))])
     for one in tested:
         coverage = "" if one.coverage is None else f"{one.coverage:.0%}"
-        shown.add_row(_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage, *_shares(one.straight_line))
+        shown.add_row(_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage)
+        shown.add_row("  straight line", "", *_shares(one.straight_line), "")
     output.print(shown)
 
 

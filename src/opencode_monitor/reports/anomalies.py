@@ -289,18 +289,15 @@ class _Notes:
 
     def judgement(self) -> Judgement:
         """Return all of it, in order."""
+        unjudged = []
+        for (key, reason), found in sorted(self.left_out.items()):
+            # Sessions are left out in one sum.
+            is_one = self.scope in (Scope.TOTAL, Scope.SESSION)
+            one = Unjudged(scope=self.scope, key=None if is_one else key, reason=reason, count=len(found), history=max(found))
+            unjudged.append(one)
         return Judgement(
             findings=tuple(sorted(self.findings, key=lambda one: (one.day, -one.impact_usd, one.key or ""))),
-            unjudged=tuple(
-                Unjudged(
-                    scope=self.scope,
-                    key=None if key == TOTAL_KEY and self.scope in (Scope.TOTAL, Scope.SESSION) else key,
-                    reason=reason,
-                    count=len(found),
-                    history=max(found),
-                )
-                for (key, reason), found in sorted(self.left_out.items())
-            ),
+            unjudged=tuple(unjudged),
             judged=self.judged,
         )
 
