@@ -165,6 +165,7 @@ class TestGitLogs:
     @pytest.mark.parametrize("part", ["HEAD", "logs/HEAD", "logs", "."])
     def test_of_links_that_lead_outside_are_not_followed(self, tmp_path: Path, part: str) -> None:
         elsewhere = write_tree(tmp_path / "elsewhere", line(ZERO, A, 100))
+        write_tree(tmp_path, line(ZERO, A, 100))
         git = write_tree(tmp_path / "shop", line(ZERO, A, 100))
         target = git if part == "." else git / part
         if target.is_dir():

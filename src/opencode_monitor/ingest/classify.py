@@ -8,6 +8,7 @@ text read, by tables: the texts of OpenCode's own tools, then what the world say
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from opencode_monitor.ingest.error_texts import (
@@ -51,8 +52,10 @@ _CODE = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(CODES, key=len, rev
 _VAGUE_CODE = re.compile(r"\b(?:" + "|".join(map(re.escape, VAGUE_CODES)) + r")\b")
 
 # A text is read so far: what went wrong stands at its beginning, and a tool may have put a whole page behind it.
-_TEXT_CHARS = 2_000
+_TEXT_CHARS = 1_000
 _BODY_CHARS = 4_000
+# The same errors come again and again: a store of millions of parts has a few hundred texts.
+_TEXTS_KEPT = 2_048
 # Addresses and paths of any system, quoted or not. A lone slash between words, as in "I/O", is none.
 _PLACE = re.compile(
     r"""
@@ -98,6 +101,7 @@ def classify_tool_error(message: str, *, name: str | None = None) -> ErrorClass:
     return ErrorClass(category, _SEVERITY[category], category in _RETRYABLE)
 
 
+@lru_cache(_TEXTS_KEPT)
 def _call_category(name: str | None, message: str, status: int | None, body: str) -> str:
     named = CATEGORY_BY_NAME.get(name or "")
     if named is not None:
@@ -118,6 +122,7 @@ def _call_category(name: str | None, message: str, status: int | None, body: str
     )
 
 
+@lru_cache(_TEXTS_KEPT)
 def _tool_category(name: str | None, message: str) -> str:
     named = CATEGORY_BY_NAME.get(name or "")
     if named is not None:
@@ -134,4 +139,5 @@ def _by_code(pattern: re.Pattern[str], codes: dict[str, str], text: str) -> str 
 
 
 def _by_text(rules: Rules, text: str) -> str | None:
-    return next((category for category, pattern in rules if pattern.search(text)), None)
+    lower = text.lower()
+    return next((category for category, pattern in rules if pattern.search(lower)), None)

@@ -94,10 +94,12 @@ def touched_files(
         paths = _paths(tool_input)
         if not paths:
             return []
-        diff, size = _written(metadata)
+        diff, size = (None, None) if operation == "read" else _written(metadata)
         if size is None and operation == "write":
             size = _size(tool_input.get("content"))
         first = TouchedFile(_absolute(paths[0], directory), operation, diff, size)
+        if len(paths) == 1:
+            return [first]
         return [first, *(TouchedFile(_absolute(path, directory), operation, None, None) for path in paths[1:])]
     if tool in _PATCH_TOOLS:
         return [file for change in _changes(tool_input, metadata) for file in _files_of(change, directory)]

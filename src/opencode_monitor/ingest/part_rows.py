@@ -151,16 +151,17 @@ def _add_tool_call(
 
 
 def _tool_extra(state: dict[str, Any]) -> dict[str, Any]:
-    title = as_text(state.get("title"))
+    extra: dict[str, Any] = {}
+    if title := as_text(state.get("title")):
+        extra["title"] = title
+    # From then on OpenCode sends the call without its output; no cost of its own.
+    if pruned_at_ms := as_milliseconds(as_object(state.get("time")).get("compacted")):
+        extra["pruned_at_ms"] = pruned_at_ms
     # A command that ends badly is no error to OpenCode, nor here: it is an answer that the model asked for.
     exit_code = as_object(state.get("metadata")).get("exit")
-    # From then on OpenCode sends the call without its output; no cost of its own.
-    pruned_at_ms = as_milliseconds(as_object(state.get("time")).get("compacted"))
-    return (
-        ({"title": title} if title else {})
-        | ({"pruned_at_ms": pruned_at_ms} if pruned_at_ms else {})
-        | ({"exit_code": exit_code} if isinstance(exit_code, int) and exit_code else {})
-    )
+    if exit_code and isinstance(exit_code, int):
+        extra["exit_code"] = exit_code
+    return extra
 
 
 def _step_row(part: PlacedPart, common: tuple[str, str, datetime | None]) -> StepRow:

@@ -86,7 +86,11 @@ def has_timed_out(tool: str, metadata: Mapping[str, Any], output: str | None) ->
     # 2.x says it; 1.x has it in the last words of the answer, and no exit code.
     if metadata.get("timeout") is True:
         return True
-    return metadata.get("exit") is None and output is not None and _TIMED_OUT.search(output, max(0, len(output) - _LAST_CHARS)) is not None
+    if output is None or metadata.get("exit") is not None:
+        return False
+    last_words = output[-_LAST_CHARS:]
+    # To look for a word first takes a tenth of the time, and nearly no answer has it.
+    return "time" in last_words and _TIMED_OUT.search(last_words) is not None
 
 
 def stated_server(tool: str, metadata: Mapping[str, Any]) -> str | None:

@@ -84,8 +84,9 @@ class GitLogs:
             above.append(path)
             git_path = os.path.join(path, ".git")
             mode = _mode(git_path)
-            if mode is not None and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                log = _read(path, git_path, is_file=stat.S_ISREG(mode))
+            if mode is not None:
+                # Whatever it is, the tree above is another one.
+                log = _read(path, git_path, is_file=stat.S_ISREG(mode)) if stat.S_ISDIR(mode) or stat.S_ISREG(mode) else None
                 break
         self._by_directory.update(dict.fromkeys(above, log))
         return log
