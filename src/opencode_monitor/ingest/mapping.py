@@ -67,6 +67,7 @@ _TOOL_STATUS = {"completed": "success"}
 _ID_KEYS = frozenset({"id", "sessionID", "messageID", "type"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
+_STAND_IN = "unknown"  # the role of a message that is not there
 
 T = TypeVar("T")
 
@@ -167,7 +168,7 @@ def _stand_in(message_id: str, bundle: SessionBundle) -> MessageRecord:
         message_id=message_id,
         session_id=session.session_id,
         parent_message_id=None,
-        role="unknown",
+        role=_STAND_IN,
         agent=None,
         provider_id=None,
         model_id=None,
@@ -464,6 +465,9 @@ def _step_row(part: _PlacedPart, common: tuple[str, str, datetime | None]) -> St
         output_tokens=buckets.output_tokens if buckets else None,
         reasoning_tokens=buckets.reasoning_tokens if buckets else None,
         reported_cost_usd=part.reported_cost,
+        model_id=_model_id(part.message),
+        # The time of a stand-in is not the message's, which may be stored.
+        called_at=None if part.message.role == _STAND_IN else _time(part.message.created_ms),
     )
 
 
