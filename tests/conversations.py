@@ -105,7 +105,7 @@ class Conversation:
                 zip(("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"), buckets, strict=True)
             )
             step = {"step_id": finish, "part_id": finish, "session_id": self.session_id, "message_id": message_id, "event": "finish"}
-            self.rows[3].append(StepEvent(**step, **usage))
+            self.rows[3].append(StepEvent(**step, **usage, model_id=model_id, called_at=self.now))
         return made
 
     def prune(self, part_id: str) -> None:

@@ -95,6 +95,8 @@ def add_call(
                 cache_write_tokens=buckets[2],
                 output_tokens=buckets[3],
                 reasoning_tokens=buckets[4],
+                model_id=model_id,
+                called_at=created_at,
             )
         )
     database.flush()

@@ -100,8 +100,7 @@ def mixed_database(make_database: Callable[[stores.Store], Path]) -> Path:
     return make_database(store)
 
 
-@pytest.mark.parametrize("cost", COSTS)
-@pytest.mark.parametrize("name", ["tools", "files", "parts"])
+@pytest.mark.parametrize(("name", "cost"), [("tools", "paid"), ("files", "list"), ("parts", "reported")])
 def test_views_cost_chooses_the_number_and_the_head_says_which(
     sample_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, cost: str
 ) -> None:

@@ -552,6 +552,21 @@ class TestOnce:
         assert total(engine).reported_cost_usd == Decimal("0.001")
         assert findings(engine) == []
 
+    def test_import_message_that_comes_after_its_steps_prices_them(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store = generations.known_session()
+        storage = stores.write_json(store, tmp_path)
+        last = store.messages[-1]
+        (storage / "message" / last["sessionID"] / f"{last['id']}.json").unlink()
+        load(engine, tmp_path)
+        stores.write_json(store, tmp_path)
+
+        load(engine, tmp_path, full=True, now=LATER)
+
+        steps = "SELECT DISTINCT s.model_id, s.called_at - m.created_at FROM step_events s JOIN messages m ON m.message_id = s.message_id"
+        assert read(engine, f"{steps} WHERE m.message_id = '{last['id']}'") == [(stores.HAIKU, timedelta(0))]
+        assert (total(engine).cost_usd, total(engine).unpriced_calls) == (store.total[6], 0)
+        assert findings(engine) == []
+
     def test_import_message_deleted_after_an_import_keeps_its_model(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()
         storage = stores.write_json(store, tmp_path)
@@ -563,6 +578,8 @@ class TestOnce:
 
         query = "SELECT m.message_id, m.model_id FROM messages m JOIN gone_messages g ON g.message_id = m.message_id"
         assert read(engine, query) == [(last["id"], stores.HAIKU)]
+        steps = read(engine, f"SELECT DISTINCT model_id FROM step_events WHERE message_id = '{last['id']}'")
+        assert steps == [(stores.HAIKU,)]
         assert (total(engine).cost_usd, total(engine).unpriced_calls) == (store.total[6], 0)
         assert findings(engine) == []
 

@@ -83,6 +83,10 @@ def test_run_checks_sound_database_finds_nothing(sound: Session) -> None:
             },
         ),
         (
+            "UPDATE step_events SET called_at = '2026-05-04 12:00:01', model_id = NULL WHERE message_id = 'msg_1'",
+            {"call-facts": [("msg_1_02", "model or time is not that of its message msg_1")]},
+        ),
+        (
             "INSERT INTO thinking_blocks (thinking_id, part_id, session_id, thinking_tokens) VALUES ('t', 'msg_1_01', 'ses_1', -2)",
             {"tokens": [("msg_1_01", "thinking_tokens is -2: impossible")]},
         ),

@@ -187,6 +187,47 @@ def test_price_calls_priced_call_keeps_its_price_until_asked(session: Session) -
     assert session.scalars(sa.select(StepEvent.price_id)).all() == [own.price_id]
 
 
+def test_price_calls_call_of_another_model_is_priced_by_that_ones_price(session: Session) -> None:
+    add_session(session)
+    add_call(session, steps=((1_000_000 - 800_001, 0, 0, 0, 0),))
+    price(session)
+    message = session.get_one(Message, "msg_1")
+    message.model_id, message.created_at = "ollama/qwen3-coder", datetime(2026, 5, 5, tzinfo=UTC)
+    session.flush()
+    price(session)
+    step = session.scalars(sa.select(StepEvent)).one()
+    assert (step.model_id, step.called_at) == (message.model_id, message.created_at)
+    assert (step.price_id, step.step_cost_usd, step.paid_cost_usd, message.message_cost_usd) == (None, None, None, None)
+
+
+def test_price_calls_call_of_another_time_keeps_its_price(session: Session) -> None:
+    add_session(session)
+    add_call(session)
+    price(session)
+    step = session.scalars(sa.select(StepEvent)).one()
+    before = (step.price_id, step.step_cost_usd)
+    session.get_one(Message, "msg_1").created_at = datetime(2020, 1, 1, tzinfo=UTC)
+    session.flush()
+    price(session)
+    assert (step.called_at, step.price_id, step.step_cost_usd) == (datetime(2020, 1, 1, tzinfo=UTC), *before)
+
+
+@pytest.mark.parametrize("others", [(), ("2025-06-01T12:00:00+00:00",)], ids=["whole days alone", "a day with windows too"])
+def test_price_calls_minutes_of_the_day_count_where_a_price_has_them(session: Session, others: tuple[str, ...]) -> None:
+    add_session(session)
+    model = "deepseek/deepseek-chat"
+    times = [datetime.fromisoformat(at) for at in ("2026-05-04T12:00:00+00:00", *others)]
+    windows = ["2025-06-01T00:29:59+00:00", "2025-06-01T00:30:00+00:00", "2025-06-01T16:30:00+00:00"] if others else []
+    for number, at in enumerate([*times, *map(datetime.fromisoformat, windows)]):
+        add_call(session, f"msg_{number}", model_id=model, created_at=at, steps=((1_000_000, 0, 0, 1_000_000, 0),))
+    price(session)
+    for message in session.scalars(sa.select(Message)):
+        assert message.message_cost_usd == calculate_cost(
+            1_000_000, 1_000_000, model, at=message.created_at, connection=session.connection()
+        )
+        assert message.message_cost_usd is not None
+
+
 def test_price_calls_user_price_prices_an_unknown_model_from_its_day(session: Session) -> None:
     add_session(session)
     add_call(session, "msg_1", model_id="ollama/qwen3-coder", created_at=datetime(2026, 4, 30, 23, 59, tzinfo=UTC))

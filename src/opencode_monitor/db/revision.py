@@ -21,6 +21,7 @@ REVISIONS = (
     "source_marks",
     "source_state",
     "tool_facts",
+    "call_facts",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

@@ -72,7 +72,7 @@ _PUBLIC = {
     "text_messages": ("message_id", *_OF_PART, "role", "token_count"),
     "step_events": (
         *("step_id", *_OF_PART, "message_id", "event", "reason", *_TOKENS, "reported_cost_usd", "step_cost_usd", "price_id"),
-        "paid_cost_usd",
+        *("paid_cost_usd", "model_id", "called_at"),
     ),
     "patches": ("patch_id", *_OF_PART),
     "attachments": ("attachment_id", *_OF_PART, "mime", "size"),

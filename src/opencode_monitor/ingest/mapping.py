@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opencode_monitor.ingest.hidden import StoredUsage, hidden_message
 from opencode_monitor.ingest.part_rows import Setting, add_part
-from opencode_monitor.ingest.placed import STEP_SUFFIX, PlacedPart, place_parts
+from opencode_monitor.ingest.placed import STAND_IN, STEP_SUFFIX, PlacedPart, model_id_of, place_parts
 from opencode_monitor.ingest.rows import ROW_TYPES, MessageRow, ModelRow, SessionRow
 from opencode_monitor.ingest.values import as_object, as_text, as_time, error_name
 from opencode_monitor.pricing.tokens import (
@@ -120,7 +120,7 @@ def _stand_in(message_id: str, bundle: SessionBundle) -> MessageRecord:
         message_id=message_id,
         session_id=session.session_id,
         parent_message_id=None,
-        role="unknown",
+        role=STAND_IN,
         agent=None,
         provider_id=None,
         model_id=None,
@@ -216,7 +216,7 @@ def _message_row(message: MessageRecord, parts: list[PlacedPart], issues: list[S
         parent_message_id=message.parent_message_id,
         role=message.role,
         agent=message.agent,
-        model_id=_model_id(message),
+        model_id=model_id_of(message),
         created_at=as_time(message.created_ms),
         completed_at=as_time(message.completed_ms),
         finish=message.finish,
@@ -247,7 +247,7 @@ def _added_chars(part: PlacedPart) -> int:
 def _session_row(bundle: SessionBundle, messages: list[MessageRecord]) -> SessionRow:
     session = bundle.session
     times = [message.created_ms for message in messages if message.created_ms is not None]
-    used = [model for message in messages if message.role == "assistant" and (model := _model_id(message))]
+    used = [model for message in messages if message.role == "assistant" and (model := model_id_of(message))]
     return SessionRow(
         session_id=session.session_id,
         project_id=session.project_id,
@@ -264,11 +264,7 @@ def _session_row(bundle: SessionBundle, messages: list[MessageRecord]) -> Sessio
 def _add_models(rows: dict[str, list[Sequence[Any]]], messages: list[MessageRecord]) -> None:
     seen = {}
     for message in messages:
-        model_id = _model_id(message)
+        model_id = model_id_of(message)
         if model_id is not None:
             seen[model_id] = ModelRow(model_id, str(message.model_id), str(message.provider_id))
     rows["models"].extend(seen.values())
-
-
-def _model_id(message: MessageRecord) -> str | None:
-    return f"{message.provider_id}/{message.model_id}" if message.provider_id and message.model_id else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opencode_monitor.ingest.classify import ErrorClass, classify_error, classify_tool_error
 from opencode_monitor.ingest.file_operations import touched_files
-from opencode_monitor.ingest.placed import duration_ms
+from opencode_monitor.ingest.placed import STAND_IN, duration_ms, model_id_of
 from opencode_monitor.ingest.rows import (
     AttachmentRow,
     CompactionRow,
@@ -179,6 +179,9 @@ def _step_row(part: PlacedPart, common: tuple[str, str, datetime | None]) -> Ste
         output_tokens=buckets.output_tokens if buckets else None,
         reasoning_tokens=buckets.reasoning_tokens if buckets else None,
         reported_cost_usd=part.reported_cost,
+        model_id=model_id_of(part.message),
+        # The time of a stand-in is not the message's, which may be stored.
+        called_at=None if part.message.role == STAND_IN else as_time(part.message.created_ms),
     )
 
 

@@ -21,6 +21,9 @@ STEP_SUFFIX = ":step"
 ERROR_SUFFIX = ":error"
 """The same of a derived error."""
 
+STAND_IN = "unknown"
+"""The role of a message that is not there."""
+
 _DAY_MS = 86_400_000
 
 
@@ -78,3 +81,8 @@ def duration_ms(part: PlacedPart) -> float | None:
     """Return how long a part took, where it says both its times."""
     start, end = own_times(part.record)
     return float(end - start) if start is not None and end is not None and end >= start else None
+
+
+def model_id_of(message: MessageRecord) -> str | None:
+    """Return the model that a message names, as "vendor/model"."""
+    return f"{message.provider_id}/{message.model_id}" if message.provider_id and message.model_id else None

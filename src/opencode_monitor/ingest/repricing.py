@@ -14,9 +14,9 @@ from opencode_monitor.db.patterns import matches
 from opencode_monitor.errors import NotFoundError, PriceError
 from opencode_monitor.metrics.aggregate import aggregate_sessions
 from opencode_monitor.metrics.carried import forget_carried
-from opencode_monitor.models import Message, PriceChange, PriceRun, StepEvent
+from opencode_monitor.models import PriceChange, PriceRun, StepEvent
 from opencode_monitor.pricing.book import resolve_aliases
-from opencode_monitor.pricing.cost import priced_steps, staged_cells, sum_costs
+from opencode_monitor.pricing.cost import call_cost, holds_for, is_call, staged_cells, sum_costs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,32 +227,31 @@ def _changes(connection: sa.Connection, scope: RepriceScope) -> Iterator[sa.Subq
     """Make the calls selectable whose price row or cost is another one by the book of today."""
     resolve_aliases(connection)
     with staged_cells(connection) as cell:
-        priced = priced_steps(cell, again=True).subquery("priced")
-        price_id = sa.case((priced.c.cost.is_not(None), priced.c.price_id))
-        conditions: list[sa.ColumnElement[Any]] = [Message.copied_from.is_(None), StepEvent.input_tokens.is_not(None)]
+        cost = sa.case((cell.c.price_id.is_not(None), call_cost(StepEvent, cell)))
+        price_id = sa.case((cost.is_not(None), cell.c.price_id))
+        conditions: list[sa.ColumnElement[Any]] = [is_call()]
         if scope.model is not None:
-            name = Message.model_id if "/" in scope.model else sa.func.substr(Message.model_id, sa.func.strpos(Message.model_id, "/") + 1)
-            conditions.append(matches(name, scope.model))
+            model = StepEvent.model_id
+            conditions.append(matches(model if "/" in scope.model else sa.func.substr(model, sa.func.strpos(model, "/") + 1), scope.model))
         if scope.start is not None:
-            conditions.append(Message.created_at >= scope.start)
+            conditions.append(StepEvent.called_at >= scope.start)
         if scope.end is not None:
-            conditions.append(Message.created_at < scope.end)
+            conditions.append(StepEvent.called_at < scope.end)
         yield (
             sa.select(
                 StepEvent.step_id,
                 StepEvent.session_id,
-                Message.model_id,
-                Message.created_at,
+                StepEvent.model_id,
+                StepEvent.called_at.label("created_at"),
                 StepEvent.price_id.label("old_price_id"),
                 price_id.label("new_price_id"),
                 StepEvent.step_cost_usd.label("old_cost_usd"),
-                priced.c.cost.label("new_cost_usd"),
+                cost.label("new_cost_usd"),
             )
-            .join(Message, Message.message_id == StepEvent.message_id)
-            .join(priced, priced.c.step_id == StepEvent.step_id, isouter=True)
+            .join(cell, holds_for(cell), isouter=True)
             .where(
                 *conditions,
-                sa.or_(StepEvent.price_id.is_distinct_from(price_id), StepEvent.step_cost_usd.is_distinct_from(priced.c.cost)),
+                sa.or_(StepEvent.price_id.is_distinct_from(price_id), StepEvent.step_cost_usd.is_distinct_from(cost)),
             )
             .subquery("changes")
         )

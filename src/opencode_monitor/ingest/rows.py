@@ -158,6 +158,8 @@ class StepRow(NamedTuple):
     output_tokens: int | None
     reasoning_tokens: int | None
     reported_cost_usd: Decimal | None
+    model_id: str | None
+    called_at: datetime | None
 
 
 class PatchRow(NamedTuple):

@@ -188,6 +188,13 @@ def _price_rows(connection: sa.Connection) -> list[tuple[str, str]]:
     return _rows(connection, statement, "priced by {}, which is not in the book")
 
 
+def _call_facts(connection: sa.Connection) -> list[tuple[str, str]]:
+    """A call is priced by the model and the time that lie beside its tokens."""
+    differs = sa.or_(StepEvent.model_id.is_distinct_from(Message.model_id), StepEvent.called_at.is_distinct_from(Message.created_at))
+    statement = sa.select(StepEvent.step_id, Message.message_id).join(Message, Message.message_id == StepEvent.message_id).where(differs)
+    return _rows(connection, statement, "model or time is not that of its message {}")
+
+
 def _without_metrics(connection: sa.Connection) -> list[tuple[str, str]]:
     measured = sa.exists().where(SessionResourceMetrics.session_id == Session.session_id)
     statement = sa.select(Session.session_id, Session.title).where(~measured)
@@ -204,6 +211,7 @@ CHECKS = (
     Check("carried-costs", "Do carried costs sum to the input side of their session's calls?", _carried_costs),
     Check("tokens", "Are all token counts possible, and steps and messages agreed?", _tokens),
     Check("unknown-costs", "Is an unknown cost NULL, and a known one not?", _unpriced),
+    Check("call-facts", "Does every call have the model and the time of its message?", _call_facts),
     Check("price-rows", "Is every price that a call was given in the book?", _price_rows),
     Check("metrics", "Does every session have its metrics?", _without_metrics),
 )

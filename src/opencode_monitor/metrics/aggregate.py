@@ -38,6 +38,12 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         now: What `updated_at` says.
     """
+    _write(connection, SessionResourceMetrics, resource_metrics(scope, now=now), scope)
+    _write(connection, SessionStats, stats(scope), scope)
+
+
+def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select[Any]:
+    """Select the rows of `session_resource_metrics`, by the names of its columns; arguments as for `aggregate_sessions`."""
     usage = (
         sa.select(
             Message.session_id,
@@ -58,39 +64,37 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
         .group_by(ToolCall.session_id)
         .subquery("execution")
     )
-    zero = sa.func.coalesce
 
     def cost(name: str) -> sa.ColumnElement[Decimal | None]:
         """A session without messages cost nothing."""
         return sa.case((usage.c.session_id.is_(None), sa.cast(0, Money())), else_=usage.c[name])
 
-    _write(
-        connection,
-        SessionResourceMetrics,
-        _beside_sessions(usage, calls, execution),
-        scope,
-        {
-            "session_id": Session.session_id,
-            "total_input_tokens": zero(usage.c.input_tokens, 0),
-            "total_output_tokens": zero(usage.c.output_tokens, 0),
-            "total_cost_usd": cost("cost_usd"),
-            "tool_call_count": zero(calls.c.number, 0),
-            "message_count": zero(usage.c.message_count, 0),
-            "avg_response_time_ms": usage.c.avg_response_time_ms,
-            "total_execution_time_ms": execution.c.total,
-            "created_at": Session.created_at,
-            "updated_at": sa.cast(sa.literal(now, UtcDateTime()), UtcDateTime()),
-            "total_cache_read_tokens": zero(usage.c.cache_read_tokens, 0),
-            "total_cache_write_tokens": zero(usage.c.cache_write_tokens, 0),
-            "total_reasoning_tokens": zero(usage.c.reasoning_tokens, 0),
-            "reported_cost_usd": cost("reported_cost_usd"),
-            "call_count": zero(usage.c.calls, 0),
-            "unpriced_calls": zero(usage.c.unpriced_calls, 0),
-            "copied_calls": zero(usage.c.copied_calls, 0),
-            "unrecorded_calls": zero(usage.c.unrecorded_calls, 0),
-            "total_paid_usd": cost("paid_cost_usd"),
-        },
-    )
+    columns: dict[str, Any] = {
+        "session_id": Session.session_id,
+        "total_input_tokens": _or_zero(usage.c.input_tokens),
+        "total_output_tokens": _or_zero(usage.c.output_tokens),
+        "total_cost_usd": cost("cost_usd"),
+        "tool_call_count": _or_zero(calls.c.number),
+        "message_count": _or_zero(usage.c.message_count),
+        "avg_response_time_ms": usage.c.avg_response_time_ms,
+        "total_execution_time_ms": execution.c.total,
+        "created_at": Session.created_at,
+        "updated_at": sa.cast(sa.literal(now, UtcDateTime()), UtcDateTime()),
+        "total_cache_read_tokens": _or_zero(usage.c.cache_read_tokens),
+        "total_cache_write_tokens": _or_zero(usage.c.cache_write_tokens),
+        "total_reasoning_tokens": _or_zero(usage.c.reasoning_tokens),
+        "reported_cost_usd": cost("reported_cost_usd"),
+        "call_count": _or_zero(usage.c.calls),
+        "unpriced_calls": _or_zero(usage.c.unpriced_calls),
+        "copied_calls": _or_zero(usage.c.copied_calls),
+        "unrecorded_calls": _or_zero(usage.c.unrecorded_calls),
+        "total_paid_usd": cost("paid_cost_usd"),
+    }
+    return _rows(columns, _beside_sessions(usage, calls, execution), scope)
+
+
+def stats(scope: sa.FromClause | None) -> sa.Select[Any]:
+    """Select the rows of `session_stats`, by the names of its columns; those of `session_resource_metrics` are written before."""
     duration = (
         sa.select(
             Message.session_id,
@@ -104,23 +108,19 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
     )
     parts, errors, files = _count(Part, scope), _count(ErrorEvent, scope), _count(FileOperation, scope)
     metrics = SessionResourceMetrics.__table__
-    _write(
-        connection,
-        SessionStats,
-        # What both tables hold is not summed twice.
-        _beside_sessions(duration, parts, errors, files).join(metrics, metrics.c.session_id == Session.session_id),
-        scope,
-        {
-            "session_id": Session.session_id,
-            "message_count": metrics.c.message_count,
-            "part_count": zero(parts.c.number, 0),
-            "tool_call_count": metrics.c.tool_call_count,
-            "error_count": zero(errors.c.number, 0),
-            "file_operation_count": zero(files.c.number, 0),
-            "duration_ms": duration.c.milliseconds,
-            "total_cost_usd": metrics.c.total_cost_usd,
-        },
-    )
+    columns: dict[str, Any] = {
+        "session_id": Session.session_id,
+        "message_count": metrics.c.message_count,
+        "part_count": _or_zero(parts.c.number),
+        "tool_call_count": metrics.c.tool_call_count,
+        "error_count": _or_zero(errors.c.number),
+        "file_operation_count": _or_zero(files.c.number),
+        "duration_ms": duration.c.milliseconds,
+        "total_cost_usd": metrics.c.total_cost_usd,
+    }
+    # What both tables hold is not summed twice.
+    source = _beside_sessions(duration, parts, errors, files).join(metrics, metrics.c.session_id == Session.session_id)
+    return _rows(columns, source, scope)
 
 
 def _beside_sessions(*sums: sa.Subquery) -> sa.FromClause:
@@ -131,19 +131,22 @@ def _beside_sessions(*sums: sa.Subquery) -> sa.FromClause:
     return source
 
 
+def _rows(columns: Mapping[str, Any], source: sa.FromClause, scope: sa.FromClause | None) -> sa.Select[Any]:
+    return sa.select(*(value.label(name) for name, value in columns.items())).select_from(source).where(in_scope(Session.session_id, scope))
+
+
 def _write(
-    connection: sa.Connection,
-    model: type[SessionStats | SessionResourceMetrics],
-    source: sa.FromClause,
-    scope: sa.FromClause | None,
-    columns: Mapping[str, Any],
+    connection: sa.Connection, model: type[SessionStats | SessionResourceMetrics], rows: sa.Select[Any], scope: sa.FromClause | None
 ) -> None:
-    rows: sa.Select[Any] = sa.select(*columns.values()).select_from(source).where(in_scope(Session.session_id, scope))
-    statement = insert(model).from_select(list(columns), rows)
-    new_values = {name: statement.excluded[name] for name in columns if name != "session_id"}
-    # A row that says the same already is left alone: an index over it costs DuckDB more than all the sums.
-    differs = sa.or_(*(getattr(model, name).is_distinct_from(value) for name, value in new_values.items() if name != "updated_at"))
-    connection.execute(statement.on_conflict_do_update(index_elements=["session_id"], set_=new_values, where=differs))
+    names = [column.name for column in rows.selected_columns]
+    statement = insert(model).from_select(names, rows)
+    if connection.scalar(sa.select(sa.exists().select_from(model).where(in_scope(model.session_id, scope)))):
+        new_values = {name: statement.excluded[name] for name in names if name != "session_id"}
+        # A row that says the same already is left alone: an index over it costs DuckDB more than all the sums.
+        differs = sa.or_(*(getattr(model, name).is_distinct_from(value) for name, value in new_values.items() if name != "updated_at"))
+        statement = statement.on_conflict_do_update(index_elements=["session_id"], set_=new_values, where=differs)
+    # Where all rows are new, looking for conflicts would take DuckDB half the time of inserting them again.
+    connection.execute(statement)
 
 
 def _count(model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.FromClause | None) -> sa.Subquery:
@@ -153,6 +156,10 @@ def _count(model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.
         .group_by(model.session_id)
         .subquery(model.__tablename__ + "_counted")
     )
+
+
+def _or_zero(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.coalesce(column, 0)
 
 
 def _milliseconds(start: Any, end: Any) -> sa.ColumnElement[float]:

@@ -157,6 +157,8 @@ class StepEvent(PartSubtype):
         step_cost_usd: The call at list price; NULL where it has no price.
         price_id: The row of the price book that priced it.
         paid_cost_usd: The call out of pocket: its list price after the user's adjustments, 0 where calls are not metered; NULL if unknown.
+        model_id: Its message's: with `called_at` what it is priced by, without a join of text ids. NULL where the message is not stored.
+        called_at: When the call was made: its message's `created_at`.
     """
 
     __tablename__ = "step_events"
@@ -175,6 +177,8 @@ class StepEvent(PartSubtype):
     step_cost_usd: Mapped[Decimal | None]
     price_id: Mapped[str | None]
     paid_cost_usd: Mapped[Decimal | None]
+    model_id: Mapped[str | None] = mapped_column(info=WRITE_ONCE)
+    called_at: Mapped[datetime | None] = mapped_column(info=WRITE_ONCE)
 
     __table_args__ = (Index("ix_step_events__session_id", "session_id"),)
 

@@ -20,7 +20,7 @@ from opencode_monitor.db.bulk import staged
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
 from opencode_monitor.pricing.book import find_cells, load_cells
-from opencode_monitor.pricing.catalog import PriceCell, find_cell
+from opencode_monitor.pricing.catalog import MINUTES_OF_DAY, PriceCell, find_cell
 from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.shares import cut_money, weighed_parts
 from opencode_monitor.pricing.tokens import TokenBuckets
@@ -39,6 +39,7 @@ PRICE_OF_BUCKET = {
 }
 """The formula as data: each bucket is paid at its own price."""
 
+_MINUTES = ("from_minute", "to_minute")
 _CELL_COLUMNS: tuple[sa.Column[object], ...] = (
     sa.Column("model_id", sa.Text()),
     sa.Column("price_id", sa.Text()),
@@ -127,9 +128,40 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         again: Price the calls anew that were priced before.
     """
+    copy_call_facts(connection, scope)
     _zero_copies(connection, scope)
     price_steps(connection, scope, again=again)
     sum_costs(connection, scope)
+
+
+def copy_call_facts(connection: sa.Connection, scope: sa.FromClause | None) -> None:
+    """Bring the model and the time of calls in line with their messages; an import writes both with the call, so that seldom one differs.
+
+    Those are steps that came without their message, and calls whose message says something else by now. A call of another model has no
+    price until it is priced by that one's.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s to look at; None for all sessions.
+    """
+    is_other_model = StepEvent.model_id.is_distinct_from(Message.model_id)
+    has_price = StepEvent.price_id.is_not(None)
+    is_stale = sa.and_(is_other_model, has_price)
+    connection.execute(
+        sa.update(StepEvent)
+        .values(
+            model_id=Message.model_id,
+            called_at=Message.created_at,
+            step_cost_usd=sa.case((is_stale, sa.null()), else_=StepEvent.step_cost_usd),
+            paid_cost_usd=sa.case((is_stale, sa.null()), else_=StepEvent.paid_cost_usd),
+            price_id=sa.case((is_stale, sa.null()), else_=StepEvent.price_id),
+        )
+        .where(
+            Message.message_id == StepEvent.message_id,
+            sa.or_(is_other_model, StepEvent.called_at.is_distinct_from(Message.created_at)),
+            in_scope(StepEvent.session_id, scope),
+        )
+    )
 
 
 def sum_costs(connection: sa.Connection, scope: sa.FromClause | None) -> None:
@@ -176,21 +208,36 @@ def priceable_sessions(connection: sa.Connection) -> list[str]:
         return list(connection.scalars(sa.select(priced.c.session_id).where(priced.c.cost.is_not(None)).distinct()).all())
 
 
-def staged_cells(connection: sa.Connection) -> AbstractContextManager[sa.FromClause]:
-    """Make the prices of all models in use selectable."""
-    cells = [(model_id, *(getattr(cell, column.name) for column in _CELL_COLUMNS[1:])) for model_id, cell in load_cells(connection)]
-    return staged(connection, "price_cells", _CELL_COLUMNS, cells)
+def staged_cells(connection: sa.Connection, scope: sa.FromClause | None = None) -> AbstractContextManager[sa.FromClause]:
+    """Make the prices selectable of all models in use, for the time that calls were made in.
+
+    Without the minutes of the day where none of them minds: looking at them takes as long as all the rest of the join.
+
+    Args:
+        connection: In a transaction of the caller's.
+        scope: A selectable with the `session_id`s of the calls; None for all sessions.
+    """
+    times = sa.select(sa.func.min(StepEvent.called_at), sa.func.max(StepEvent.called_at)).where(in_scope(StepEvent.session_id, scope))
+    first, last = connection.execute(times).one()
+    cells = [
+        (model_id, cell)
+        for model_id, cell in load_cells(connection)
+        if first is not None and last is not None and cell.valid_from <= last and first < cell.valid_to
+    ]
+    whole_days = all(cell.from_minute == 0 and cell.to_minute == MINUTES_OF_DAY for _, cell in cells)
+    columns = [column for column in _CELL_COLUMNS if not whole_days or column.name not in _MINUTES]
+    rows = [(model_id, *(getattr(cell, column.name) for column in columns[1:])) for model_id, cell in cells]
+    return staged(connection, "price_cells", columns, rows)
 
 
-def priced_steps(cell: sa.FromClause, *, again: bool = False) -> sa.Select[Any]:
-    """Select the calls that a cell of the book holds for, with their cost; nothing is written.
+def priced_steps(cell: sa.FromClause) -> sa.Select[Any]:
+    """Select the calls without a price that a cell of the book holds for, with their cost; nothing is written.
 
     Args:
         cell: What `staged_cells` made.
-        again: Take the calls too that have a price row.
     """
     return sa.select(StepEvent.step_id, StepEvent.session_id, call_cost(StepEvent, cell).label("cost"), cell.c.price_id).where(
-        *_is_priced_by(cell, None, again=again)
+        is_call(), StepEvent.price_id.is_(None), holds_for(cell)
     )
 
 
@@ -202,37 +249,37 @@ def price_steps(connection: sa.Connection, scope: sa.FromClause | None = None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         again: Price the calls anew that were priced before.
     """
-    with staged_cells(connection) as cell:
+    with staged_cells(connection, scope) as cell:
         cost = call_cost(StepEvent, cell)
         # Joined to the table itself: a subquery of its rows would have to be matched with them again. A row of the book that names no
         # price for a bucket in use does not price the call: it stays without a price row too.
         connection.execute(
             sa.update(StepEvent)
             .values(step_cost_usd=cost, paid_cost_usd=cost, price_id=sa.case((cost.is_not(None), cell.c.price_id)))
-            .where(*_is_priced_by(cell, scope, again=again))
+            .where(is_call(), sa.true() if again else StepEvent.price_id.is_(None), holds_for(cell), in_scope(StepEvent.session_id, scope))
         )
 
 
-def _is_priced_by(cell: sa.FromClause, scope: sa.FromClause | None, *, again: bool) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions that a cell of the book holds for a call, which is no copy and has no price yet."""
+def is_call() -> sa.ColumnElement[bool]:
+    """Return the condition that a step is a call with usage, and no copy that a fork made: those alone have a cost without a price row."""
+    return sa.and_(StepEvent.input_tokens.is_not(None), sa.or_(StepEvent.price_id.is_not(None), StepEvent.step_cost_usd.is_(None)))
+
+
+def holds_for(cell: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition that a cell of the book holds for a call: its model, time, minute of the day, and whole context."""
     context = StepEvent.input_tokens + StepEvent.cache_read_tokens + StepEvent.cache_write_tokens
-    minute = sa.cast(sa.extract("hour", Message.created_at), sa.Integer) * 60 + sa.cast(
-        sa.extract("minute", Message.created_at), sa.Integer
-    )
-    return (
-        Message.message_id == StepEvent.message_id,
-        Message.copied_from.is_(None),
-        StepEvent.input_tokens.is_not(None),
-        sa.true() if again else StepEvent.price_id.is_(None),
-        in_scope(StepEvent.session_id, scope),
-        cell.c.model_id == Message.model_id,
-        Message.created_at >= cell.c.valid_from,
-        Message.created_at < cell.c.valid_to,
+    conditions = [
+        cell.c.model_id == StepEvent.model_id,
+        StepEvent.called_at >= cell.c.valid_from,
+        StepEvent.called_at < cell.c.valid_to,
         context > cell.c.min_context_tokens,
         context <= cell.c.max_context_tokens,
-        minute >= cell.c.from_minute,
-        minute < cell.c.to_minute,
-    )
+    ]
+    if set(_MINUTES) <= set(cell.c.keys()):
+        hour, minute_of_hour = (sa.cast(sa.extract(field, StepEvent.called_at), sa.Integer) for field in ("hour", "minute"))
+        minute = hour * 60 + minute_of_hour
+        conditions += [minute >= cell.c.from_minute, minute < cell.c.to_minute]
+    return sa.and_(*conditions)
 
 
 def sum_messages(connection: sa.Connection, scope: sa.FromClause | None = None) -> None:

@@ -138,15 +138,15 @@ def charge_calls(connection: sa.Connection, scope: sa.FromClause | None = None) 
         for model_id, vendor, name in models
         for cell in billing_cells(vendor, name, adjustments, billings)
     ]
+    copy = sa.select(Message.message_id).where(Message.copied_from.is_not(None)).subquery("copy")
     with staged(connection, "billing_cells", _CELL_COLUMNS, cells) as cell:
+        holds = sa.and_(
+            cell.c.model_id == StepEvent.model_id, StepEvent.called_at >= cell.c.valid_from, StepEvent.called_at < cell.c.valid_to
+        )
         charged = (
-            sa.select(StepEvent.step_id, _paid_cost(cell).label("paid"), StepEvent.paid_cost_usd.label("before"))
-            .join(Message, Message.message_id == StepEvent.message_id)
-            .join(
-                cell,
-                sa.and_(cell.c.model_id == Message.model_id, Message.created_at >= cell.c.valid_from, Message.created_at < cell.c.valid_to),
-                isouter=True,
-            )
+            sa.select(StepEvent.step_id, _paid_cost(cell, copy).label("paid"), StepEvent.paid_cost_usd.label("before"))
+            .join(copy, copy.c.message_id == StepEvent.message_id, isouter=True)
+            .join(cell, holds, isouter=True)
             .join(PricePeriodRow, PricePeriodRow.price_id == StepEvent.price_id, isouter=True)
             .where(is_call)
             .subquery("charged")
@@ -158,7 +158,7 @@ def charge_calls(connection: sa.Connection, scope: sa.FromClause | None = None) 
         )
 
 
-def _paid_cost(cell: sa.FromClause) -> sa.ColumnElement[Decimal | None]:
+def _paid_cost(cell: sa.FromClause, copy: sa.FromClause) -> sa.ColumnElement[Decimal | None]:
     """Return what a call cost out of pocket in USD; see `pricing.adjustments`."""
     exact: sa.ColumnElement[Decimal] = sa.literal_column("0")
     for bucket in _BUCKETS:
@@ -166,7 +166,7 @@ def _paid_cost(cell: sa.FromClause) -> sa.ColumnElement[Decimal | None]:
         listed = sa.cast(tokens * _PRICE_OF_BUCKET[bucket] * sa.literal_column("0.000001"), Money())
         exact += sa.cast(sa.case((tokens == 0, sa.literal_column("0")), else_=sa.cast(listed * cell.c[bucket], _EXACT)), _EXACT)
     return sa.case(
-        (Message.copied_from.is_not(None), sa.cast(0, Money())),
+        (copy.c.message_id.is_not(None), sa.cast(0, Money())),
         (cell.c.model_id.is_(None), StepEvent.step_cost_usd),
         (sa.not_(cell.c.is_metered), sa.cast(0, Money())),
         (StepEvent.step_cost_usd.is_(None), sa.null()),

@@ -179,7 +179,17 @@ def add_call(
             common = add_part("tool_call", len("{}"))
             database.add(ToolCall(tool_call_id=common["part_id"], **common, tool_name=name, tool_args={}, tool_result="", status="success"))
         common = add_part("step_finish")
-        database.add(StepEvent(step_id=common["part_id"], **common, message_id=message_id, event="finish", **call._asdict()))
+        database.add(
+            StepEvent(
+                step_id=common["part_id"],
+                **common,
+                message_id=message_id,
+                event="finish",
+                model_id=model_id,
+                called_at=created_at,
+                **call._asdict(),
+            )
+        )
     database.flush()
     return message
 
