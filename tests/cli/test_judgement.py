@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred \u202eltr line\nbreak"
 NOW = datetime.now(UTC)
 DAYS = 40
-OUTPUT_USD = Decimal("0.000015")  # of one output token of SONNET
 
 
 def noon(days_ago: int) -> int:

@@ -147,7 +147,7 @@ def find_days(
         since: The first day with spend of each key (of `TOTAL_KEY` for the total), where `spends` do not go back to it.
         limit: How many drivers to name at most.
     """
-    notes = _Notes(scope, settings, today, limit)
+    notes = _Notes(scope, settings, limit)
     for key, group in _groups(spends, scope).items():
         days = by_day(group)
         amounts = {day: total_of(found) for day, found in days.items()}
@@ -187,7 +187,7 @@ def find_sessions(
         begun_before: Sessions with calls before `spends` begin: they are neither judged nor peers.
         limit: How many drivers to name at most.
     """
-    notes = _Notes(Scope.SESSION, settings, today, limit)
+    notes = _Notes(Scope.SESSION, settings, limit)
     sessions = {key: group for key, group in _groups(spends, Scope.SESSION).items() if key not in begun_before}
     costs = {key: total_of(group).usd for key, group in sessions.items()}
     begun = {key: min(spend.day for spend in group) for key, group in sessions.items()}
@@ -218,10 +218,9 @@ def find_sessions(
 class _Notes:
     """What one search has come by."""
 
-    def __init__(self, scope: Scope, settings: Settings, today: date, limit: int) -> None:
+    def __init__(self, scope: Scope, settings: Settings, limit: int) -> None:
         self.scope = scope
         self.settings = settings
-        self.today = today
         self.limit = limit
         self.findings: list[Finding] = []
         self.left_out: dict[tuple[str, Reason], list[int]] = defaultdict(list)
