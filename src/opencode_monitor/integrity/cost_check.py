@@ -182,7 +182,9 @@ def _check_sessions(
     messages = {row.message_id: row for row in _read(connection, list(sa.inspect(Message).columns), Message.session_id, low, high)}
     stored_of: dict[str, list[tuple[Decimal | None, Decimal | None]]] = defaultdict(list)
     recomputed_of: dict[str, list[tuple[Decimal | None, Decimal | None]]] = defaultdict(list)
-    for step in _read(connection, list(sa.inspect(StepEvent).columns), StepEvent.session_id, low, high):
+    steps = _read(connection, list(sa.inspect(StepEvent).columns), StepEvent.session_id, low, high)
+    # In an order of their own: the first findings are shown, and a server answers in any.
+    for step in sorted(steps, key=lambda row: row.step_id):
         message = messages.get(step.message_id)
         if step.input_tokens is None or message is None:
             continue
