@@ -453,6 +453,46 @@ class TestCrash:
         assert {row[0] for row in after_failure["sessions"]} == {row[0] for row in after_failure["session_resource_metrics"]}
         assert dump(engine) == dump(other_engine)
 
+    def test_import_sources_stopped_after_taking_outdated_steps_reads_their_session_again(
+        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path
+    ) -> None:
+        """DuckDB does not delete a part and what refers to it in one transaction: between the two, a message has no step."""
+        store = stores.Store()
+        session = stores.add_session(store, stores.START_MS)
+        stores.add_call(store, session, stores.START_MS)
+        storage = stores.write_json(store, tmp_path)
+        step = next(part for part in store.parts if part["type"] == "step-finish")
+        path = storage / "part" / step["messageID"] / f"{step['id']}.json"
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        state = path.stat()
+        load(engine, tmp_path)
+        derived = dump(engine)["step_events"]
+        path.write_bytes(whole)
+
+        def stop(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if statement.startswith("DELETE FROM parts"):
+                raise KeyboardInterrupt
+
+        event.listen(engine, "before_cursor_execute", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load(engine, tmp_path)
+        event.remove(engine, "before_cursor_execute", stop)
+        path.write_bytes(b"")  # as at the last import that went through: nothing but the mark tells that the step is not there
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        between = dump(engine)
+        load(engine, tmp_path)
+        again = dump(engine)["step_events"]
+        path.write_bytes(whole)
+        load(engine, tmp_path)
+        load(other_engine, tmp_path)
+
+        assert sum("finish" in row for row in derived) == 1
+        assert len(between["step_events"]) == len(derived) - 1
+        assert [row[2] for row in between["source_sessions"]] == [""]
+        assert again == derived
+        assert dump(engine) == dump(other_engine)
+
     def test_import_sources_killed_inside_a_batch_goes_on(self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path) -> None:
         stores.write_sqlite(stores.sample(), tmp_path / "store")
         program = f"""

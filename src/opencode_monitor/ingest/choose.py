@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from opencode_monitor.ingest.marks import gone_sessions
+from opencode_monitor.ingest.remember import stored_rank
 from opencode_monitor.models import IngestedSession, KnownSource
-from opencode_monitor.sources.records import Rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from opencode_monitor.sources.discover import SourceLocation
     from opencode_monitor.sources.records import SessionStamp, Source
-
-# What the rows of each kind of source are worth that were stored before their rank was.
-_RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
 
 _Merit = tuple[int, int, int]
 """The rank of a copy of a session, its last change in Unix milliseconds, and its records: the greatest is read."""
@@ -31,12 +28,14 @@ class Opened:
     """An open source, with the sessions to read from it in this run.
 
     Attributes:
+        is_unchanged: Whether nothing at all in it has changed since it was last read to its end.
         gone: The sessions that were read from it once and are not there, each with whether that is new; and those that are there again.
     """
 
     location: SourceLocation
     source: Source
     stamps: dict[str, SessionStamp]
+    is_unchanged: bool = False
     gone: dict[str, bool] = field(default_factory=dict)
 
 
@@ -92,7 +91,7 @@ def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bo
             else:
                 to_read[session_id] = stamp
         of_source = [(row.session_id, row.gone_at) for row in read_before if row.source_id == source_id]
-        chosen.append(Opened(one.location, one.source, to_read, gone_sessions(of_source, one.stamps)))
+        chosen.append(replace(one, stamps=to_read, gone=gone_sessions(of_source, one.stamps)))
     return chosen, unchanged
 
 
@@ -105,10 +104,10 @@ def _best(opened: Iterable[Opened], stored: Iterable[Any]) -> dict[str, str]:
             best[session_id] = (merit, source_id)
 
     for row in stored:
-        rank = _RANK_OF_KIND.get(row.kind, 0) if row.source_rank is None else row.source_rank
         stored_ms = 0 if row.changed_at is None else round(row.changed_at.timestamp() * 1000)
-        offer(row.session_id, (rank, stored_ms, row.records), row.source_id)
+        offer(row.session_id, (stored_rank(row.source_rank, row.kind), stored_ms, row.records), row.source_id)
     for one in opened:
+        source_id = one.location.source_id
         for session_id, stamp in one.stamps.items():
-            offer(session_id, (stamp.rank, changed_ms(stamp) or 0, stamp.records), one.location.source_id)
+            offer(session_id, (stamp.rank, changed_ms(stamp) or 0, stamp.records), source_id)
     return {session_id: source_id for session_id, (_, source_id) in best.items()}

@@ -1,4 +1,4 @@
-"""Marks on what is gone at its source: its rows stay, as it was billed."""
+"""Marks on what was read: that it is gone at its source, where its rows stay, as it was billed; or that it has to be read again."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def mark_gone_sessions(connection: sa.Connection, source_id: str, changes: Mappi
                 .values(gone_at=now if is_gone else None)
                 .where(IngestedSession.source_id == source_id, IngestedSession.session_id.in_(session_ids))
             )
+
+
+def forget_signatures(connection: sa.Connection, session_ids: Collection[str]) -> None:
+    """Have some sessions read again by the next import, from whatever source it reads.
+
+    Args:
+        connection: In a transaction of the caller's.
+        session_ids: The sessions.
+    """
+    if session_ids:
+        connection.execute(sa.update(IngestedSession).values(signature="").where(IngestedSession.session_id.in_(session_ids)))
 
 
 def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows], here: Collection[str], *, now: datetime) -> None:

@@ -11,7 +11,7 @@ import getpass
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +25,9 @@ from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
-from opencode_monitor.ingest.marks import mark_gone_messages, mark_gone_sessions
+from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages, mark_gone_sessions
 from opencode_monitor.ingest.placed import STEP_SUFFIX
+from opencode_monitor.ingest.remember import note_state, remember
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
@@ -42,7 +43,7 @@ from opencode_monitor.models import (
 )
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
-from opencode_monitor.sources.records import Rank, Source, SourceIssue
+from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,8 +113,12 @@ def import_sources(
     """
     now = now or datetime.now(UTC)
     summary = ImportSummary()
-    with _without_cycle_collector(), ExitStack() as stack, engine.connect() as connection:
-        opened, failures = _open_all(locations, stack)
+    with _without_cycle_collector(), ExitStack() as stack:
+        # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
+        with engine.connect() as connection:
+            remembered = {} if full else remember(connection, [location.source_id for location in locations])
+        opened, failures = _open_all(locations, stack, remembered)
+        connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
             if models_cache is not None:
@@ -131,8 +136,11 @@ def import_sources(
             with connection.begin():
                 _note_source(connection, one.location, now=now)
                 mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
-                _load_projects(connection, one.source)
-                _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+                if not one.is_unchanged:
+                    _load_projects(connection, one.source)
+                    _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+                if one.stamps:
+                    note_state(connection, one.location.source_id, None)
             with connection.begin():
                 stored = _stored_usage(connection, one)
             for batch in _read_ahead(_batches(one, stored)):
@@ -140,12 +148,17 @@ def import_sources(
                 with connection.begin():
                     outdated = _outdated_parts(connection, batch)
                     _delete_by_part(connection, PART_SUBTYPES, outdated)
+                    # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
+                    forget_signatures(connection, set(outdated.values()))
                 with connection.begin():
                     _delete_by_part(connection, (Part,), outdated)
                     _load_batch(connection, one, batch, now=now, summary=summary)
                 done += sum(one.stamps[session.session_id].records for session in batch)
                 if progress:
                     progress(done, total)
+            if since is None:
+                with connection.begin():
+                    note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
             backfill(connection, now=now)
     return summary
@@ -170,14 +183,18 @@ def _without_cycle_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _open_all(locations: Sequence[SourceLocation], stack: ExitStack) -> tuple[list[Opened], list[tuple[SourceLocation, SourceError]]]:
+def _open_all(
+    locations: Sequence[SourceLocation], stack: ExitStack, remembered: Mapping[str, Remembered]
+) -> tuple[list[Opened], list[tuple[SourceLocation, SourceError]]]:
     opened: list[Opened] = []
     failures: list[tuple[SourceLocation, SourceError]] = []
     for location in locations:
         try:
             source = open_source(location)
             stack.callback(source.close)
-            opened.append(Opened(location, source, {stamp.session_id: stamp for stamp in source.stamps()}))
+            of_source = remembered.get(location.source_id, NOTHING_REMEMBERED)
+            stamps = {stamp.session_id: stamp for stamp in source.stamps(of_source)}
+            opened.append(Opened(location, source, stamps, of_source.state is not None and of_source.state == source.state()))
         except SourceError as error:
             failures.append((location, error))
     if failures and not opened:
@@ -229,8 +246,8 @@ def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterat
         yield batch
 
 
-def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list[str]:
-    """Return the stored parts of the batch's messages that stand for nothing any more, or for what has come in another form.
+def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict[str, str]:
+    """Return the stored parts, with their sessions, of the batch's messages that stand for nothing any more, or came in another form.
 
     Those are parts that this program derived, such as a message's step whose own record could be read by now; the recorded step of a
     message whose step is derived now; and where a message holds its parts inside, all others, as they came from another generation's copy.
@@ -244,20 +261,20 @@ def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> list
         inline |= session.inline
     derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
     is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
-    candidates = sa.select(Part.part_id, Part.message_id, is_derived.label("is_derived")).where(
+    candidates = sa.select(Part.part_id, Part.message_id, Part.session_id, is_derived.label("is_derived")).where(
         Part.session_id.in_([session.session_id for session in batch]),
         sa.or_(is_derived, Part.part_type == "step_finish", sa.literal(bool(inline))),
     )
-    return [
-        row.part_id
+    return {
+        row.part_id: row.session_id
         for row in connection.execute(candidates).all()
         if row.part_id not in kept
         and row.message_id in messages
         and (row.is_derived or row.message_id in inline or (row.message_id in derives_step))
-    ]
+    }
 
 
-def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: list[str]) -> None:
+def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: Collection[str]) -> None:
     for model in models if part_ids else ():
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
 

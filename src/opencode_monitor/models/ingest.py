@@ -11,7 +11,11 @@ from opencode_monitor.db.base import Base
 
 
 class KnownSource(Base):
-    """One place that holds OpenCode data, on one machine of one user."""
+    """One place that holds OpenCode data, on one machine of one user.
+
+    Attributes:
+        state: What the reader tells by that nothing in it has changed since it was last read to its end; None while it is being read.
+    """
 
     __tablename__ = "sources"
 
@@ -22,6 +26,7 @@ class KnownSource(Base):
     username: Mapped[str]
     first_imported_at: Mapped[datetime]
     last_imported_at: Mapped[datetime]
+    state: Mapped[str | None]
 
 
 class IngestedSession(Base):

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from opencode_monitor.sources.records import (
+    NOTHING_REMEMBERED,
     MessageRecord,
     PartRecord,
     ProjectRecord,
     Rank,
+    Remembered,
     SessionBundle,
     SessionStamp,
     SourceIssue,
 )
-from opencode_monitor.sources.sqlite_access import Snapshot
+from opencode_monitor.sources.sqlite_access import Snapshot, state_of
 from opencode_monitor.sources.sqlite_reader import tables_of
 from opencode_monitor.sources.sqlite_v1 import REQUIRED as V1_TABLES
 from opencode_monitor.sources.sqlite_v1 import SqliteSource
@@ -48,6 +50,7 @@ class DatabaseSource:
 
     def __init__(self, path: Path, busy_timeout_s: float = 5.0) -> None:
         self.path = path
+        self._state = state_of(path)  # before it is opened: what is written from now on makes another
         self._snapshot = Snapshot(path, busy_timeout_s)
         try:
             tables = tables_of(path, self._snapshot)
@@ -61,8 +64,11 @@ class DatabaseSource:
             self._snapshot.close()
             raise
 
-    def stamps(self) -> list[SessionStamp]:
+    def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
         """List the sessions by the counts and times of their rows.
+
+        Args:
+            remembered: Where the files are as they were then, its stamps are returned.
 
         Returns:
             One stamp for each session of either form.
@@ -70,12 +76,18 @@ class DatabaseSource:
         Raises:
             SourceError: The file is damaged.
         """
+        if self._state is not None and self._state == remembered.state:
+            return list(remembered.stamps.values())
         v1 = {stamp.session_id: stamp for stamp in self._v1.stamps()} if self._v1 else {}
         v2 = {stamp.session_id: stamp for stamp in self._v2.stamps()} if self._v2 else {}
         return [
             _joined(v2[session_id], v1.get(session_id)) if session_id in self._in_v2 or session_id not in v1 else v1[session_id]
             for session_id in sorted({*v1, *v2})
         ]
+
+    def state(self) -> str | None:
+        """Return what tells the files from what they are after the next write, or None if they were written just now."""
+        return self._state
 
     def projects(self) -> list[ProjectRecord]:
         """Read all projects; what is wrong with them is among the loose issues.

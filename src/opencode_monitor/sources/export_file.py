@@ -15,10 +15,12 @@ from opencode_monitor.sources.decode import decode_object, is_storable_id
 from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.metadata_style import flatten, inline_parts
 from opencode_monitor.sources.records import (
+    NOTHING_REMEMBERED,
     MessageRecord,
     PartRecord,
     ProjectRecord,
     Rank,
+    Remembered,
     SessionBundle,
     SessionRecord,
     SessionStamp,
@@ -63,8 +65,11 @@ class ExportSource:
         self._signature = hashlib.blake2b(raw, digest_size=16).hexdigest()
         self._rank = Rank.SANITIZED_EXPORT if _REDACTED in raw else Rank.EXPORT
 
-    def stamps(self) -> list[SessionStamp]:
+    def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:  # noqa: ARG002 - the file is read by now
         """List the one session.
+
+        Args:
+            remembered: Not looked at.
 
         Returns:
             Its stamp.
@@ -73,6 +78,10 @@ class ExportSource:
         own_parts = (item["parts"] for item in self._messages if isinstance(item, dict) and isinstance(item.get("parts"), list))
         records = 1 + len(self._messages) + sum(len(parts) for parts in own_parts)
         return [SessionStamp(self._session_id, self._signature, records, session.created_ms, session.updated_ms, self._rank)]
+
+    def state(self) -> str | None:
+        """Return nothing: the signature of its session says it all."""
+        return None
 
     def projects(self) -> list[ProjectRecord]:
         """Return nothing: an export names its project by id only."""

@@ -16,17 +16,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.decode import decode_object, is_storable_id
 from opencode_monitor.sources.ids import session_id_time_ms
 from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.records import (
+    NOTHING_REMEMBERED,
     MessageRecord,
     PartRecord,
     ProjectRecord,
     Rank,
+    Remembered,
     SessionBundle,
     SessionRecord,
     SessionStamp,
@@ -40,7 +47,35 @@ if TYPE_CHECKING:
 Entry = os.DirEntry[str]
 
 _SUFFIX = ".json"
+_DAY_MS = 86_400_000
+_REST_MS = 3_600_000
+"""A session is at rest when none of its files has changed for this long: no answer takes longer between two of its writes."""
+_LOOKERS = 2
 _ORPHAN = "part of a session that is no longer stored; not loaded"
+
+
+class TreeState(msgspec.Struct, frozen=True):
+    """What a tree's reader wants to be reminded of.
+
+    Attributes:
+        at_ms: When the tree was looked at, in Unix milliseconds.
+        owners: For parts whose message is gone, by its id: a signature of their files, and their session.
+    """
+
+    at_ms: int = 0
+    owners: dict[str, tuple[str, str]] = {}
+
+    @classmethod
+    def parse(cls, text: str | None) -> TreeState:
+        """Read what `as_text` wrote; nothing is known where it is something else."""
+        try:
+            return msgspec.json.decode(text or "{}", type=cls)
+        except msgspec.MsgspecError:
+            return cls()
+
+    def as_text(self) -> str:
+        """Write it down."""
+        return msgspec.json.encode(self).decode()
 
 
 class JsonTreeSource:
@@ -57,21 +92,46 @@ class JsonTreeSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._root = str(path)
+        self._looked_at_ms = 0
+        self._owners: dict[str, tuple[str, str]] = {}
 
-    def stamps(self) -> list[SessionStamp]:
+    def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
         """List the sessions by the names, sizes and times of their files.
+
+        OpenCode writes a part anew in its place while the part's message is being made, and then the message. So of a session that had been
+        at rest when it was last looked at, the parts' files are looked at only if a message, the session or a name has changed; and on one
+        day of the week all the same, in case something else has been at work.
+
+        Args:
+            remembered: What is known from then; sessions that are stored in a better form are not looked at.
 
         Returns:
             One stamp for each session that has a file, or messages. `created_ms` is read from the session's id.
         """
+        looked = TreeState.parse(remembered.state)
+        self._owners = dict(looked.owners)
+        self._looked_at_ms = time.time_ns() // 1_000_000
         files = self._session_files([])
         session_ids = sorted({*files, *self._directories(self._messages_at, [])})
         orphans = self._orphans([])
-        return [
-            stamp
-            for session_id in session_ids
-            if (stamp := self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, [])))
-        ]
+        weekday = self._looked_at_ms // _DAY_MS % 7
+
+        def stamp(session_id: str) -> SessionStamp | None:
+            known = remembered.stamps.get(session_id)
+            if remembered.elsewhere.get(session_id, 0) > self._rank:
+                return known or SessionStamp(session_id, "", 0, None, None, self._rank)
+            was_at_rest = known is not None and looked.at_ms - (known.updated_ms or looked.at_ms) > _REST_MS
+            if not was_at_rest or zlib.crc32(session_id.encode()) % 7 == weekday:
+                known = None
+            return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known)
+
+        # Asking for the state of 200,000 files is the system's work, without Python's lock.
+        with ThreadPoolExecutor(_LOOKERS) as pool:
+            return [found for found in pool.map(stamp, session_ids, chunksize=_LOOKERS) if found]
+
+    def state(self) -> str | None:
+        """Return when the tree was looked at, and whose the parts are whose message is gone: to tell it, they have to be read."""
+        return TreeState(self._looked_at_ms, self._owners).as_text()
 
     def projects(self) -> list[ProjectRecord]:
         """Read all projects; those that cannot be read are among the loose issues.
@@ -143,14 +203,25 @@ class JsonTreeSource:
         for message_id in self._directories("part", issues):
             if message_id in messages:
                 continue
-            for entry in self._records(f"part/{message_id}", issues):
+            entries = self._records(f"part/{message_id}", issues)
+            signature = _signature_of(entries)
+            known = self._owners.get(message_id)
+            if known is not None and known[0] == signature:
+                orphans.setdefault(known[1], []).extend((message_id, entry) for entry in entries)
+                continue
+            owners = set()
+            for entry in entries:
                 notes: list[str] = []
                 data = load_object(entry, notes)
                 if data is None:
                     report(issues, f"part/{message_id}/{_printable(entry.name)}", notes, loaded=False)
                 else:
                     owner = data.get("sessionID")
-                    orphans.setdefault(owner if isinstance(owner, str) else "", []).append((message_id, entry))
+                    owner = owner if isinstance(owner, str) else ""
+                    orphans.setdefault(owner, []).append((message_id, entry))
+                owners.add(None if data is None else owner)
+            if len(owners) == 1 and (only := owners.pop()) is not None:
+                self._owners[message_id] = (signature, only)
         return orphans
 
     def _session_files(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
@@ -161,7 +232,10 @@ class JsonTreeSource:
                 files.setdefault(stem(entry), []).append((project_id, entry))
         return files
 
-    def _stamp(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionStamp | None:
+    def _stamp(
+        self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]], known: SessionStamp | None
+    ) -> SessionStamp | None:
+        """Make a session's stamp; its signature begins with what the session and its messages tell, as only that may be compared."""
         digest = hashlib.blake2b(digest_size=16)
         problems: list[SourceIssue] = []
         messages = self._records(f"{self._messages_at}/{session_id}", problems)
@@ -173,11 +247,21 @@ class JsonTreeSource:
             digest.update(f"{project_id}\n".encode())
             updated_ms = max(updated_ms, _fingerprint(digest, [entry]))
         created_ms = session_id_time_ms(session_id, updated_ms) if updated_ms else None
-        parts = (self._records(self._part_directory(session_id, stem(message)), []) for message in messages)
-        for entries in (messages, *parts, [entry for _, entry in orphans]):
+        for entries in (messages, [entry for _, entry in orphans]):
             records += len(entries)
             updated_ms = max(updated_ms, _fingerprint(digest, entries))
-        return SessionStamp(session_id, digest.hexdigest(), records, created_ms, updated_ms or None, self._rank)
+        quick = digest.hexdigest()
+        if known is not None and known.signature.startswith(quick):
+            return known
+        latest_ns = 0
+        for message in messages:
+            states = _states_in(f"{self._root}/{self._part_directory(session_id, stem(message))}")
+            digest.update(repr(states).encode("utf-8", "surrogateescape"))
+            records += len(states)
+            for _, changed_ns, _ in states:
+                latest_ns = max(latest_ns, changed_ns)
+        updated_ms = max(updated_ms, latest_ns // 1_000_000)
+        return SessionStamp(session_id, quick + digest.hexdigest(), records, created_ms, updated_ms or None, self._rank)
 
     def _bundle(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionBundle | None:
         issues: list[SourceIssue] = []
@@ -251,7 +335,8 @@ class JsonTreeSource:
     def _records(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
         """List the `.json` entries of a directory by id."""
         entries = [entry for entry in self._entries(directory, issues) if entry.name.endswith(_SUFFIX)]
-        entries.sort(key=stem)
+        if len(entries) > 1:
+            entries.sort(key=stem)
         return entries
 
     def _directories(self, directory: str, issues: list[SourceIssue]) -> list[str]:
@@ -267,13 +352,14 @@ class JsonTreeSource:
         except OSError as error:
             issues.append(SourceIssue(directory, f"cannot be listed: {error.strerror}"))
             return []
-        usable = [entry for entry in entries if is_storable_id(entry.name)]
+        if not entries or is_storable_id("".join([entry.name for entry in entries])):
+            return entries
         issues += [
             SourceIssue(f"{directory}/{_printable(entry.name)}", "its name is not UTF-8; not loaded")
             for entry in entries
-            if len(usable) < len(entries) and not is_storable_id(entry.name)
+            if not is_storable_id(entry.name)
         ]
-        return usable
+        return [entry for entry in entries if is_storable_id(entry.name)]
 
 
 def load_object(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
@@ -295,15 +381,40 @@ def load_object(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
 
 def _fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
     """Add files to a digest, and return when the last of them was changed, in Unix milliseconds."""
-    latest = 0
+    latest_ns = 0
+    states = []
     for entry in entries:
         status = _status(entry)
-        changing = "?" if status is None else f"{status.st_mtime_ns}:{status.st_size}"
-        digest.update(f"{entry.name}:{changing}\n".encode())
-        if status is not None:
-            latest = max(latest, status.st_mtime_ns // 1_000_000)
-    digest.update(b"\n")
-    return latest
+        if status is None:
+            states.append(f"{entry.name}:?")
+            continue
+        changed_ns = status.st_mtime_ns
+        states.append(f"{entry.name}:{changed_ns}:{status.st_size}")
+        latest_ns = max(latest_ns, changed_ns)
+    digest.update(("\n".join(states) + "\n\n").encode())
+    return latest_ns // 1_000_000
+
+
+def _states_in(directory: str) -> list[tuple[str, int, int]]:
+    """Return name, time and size of the `.json` files of a directory: what takes most of the time of looking through a tree."""
+    states = []
+    try:
+        with os.scandir(directory) as scan:
+            for entry in scan:
+                name = entry.name
+                if name.endswith(_SUFFIX) and (name.isascii() or is_storable_id(name)):
+                    status = _status(entry)
+                    states.append((name, 0, -1) if status is None else (name, status.st_mtime_ns, status.st_size))
+    except OSError:
+        return states
+    states.sort()
+    return states
+
+
+def _signature_of(entries: list[Entry]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    _fingerprint(digest, entries)
+    return digest.hexdigest()
 
 
 def _status(entry: Entry) -> os.stat_result | None:

@@ -136,6 +136,23 @@ class SessionStamp(msgspec.Struct, frozen=True):
     changed_ms: int | None = None
 
 
+class Remembered(msgspec.Struct, frozen=True):
+    """What is known of a source from when it was last read to its end, for a reader to tell cheaply what has not changed since.
+
+    Attributes:
+        state: What the reader's `state` was then; None if it has not been read to its end.
+        stamps: The sessions that were read from it; what was made of `updated_ms` may be in `changed_ms`, and `created_ms` is None.
+        elsewhere: The ranks of the sessions that are stored from another source.
+    """
+
+    state: str | None = None
+    stamps: dict[str, SessionStamp] = {}
+    elsewhere: dict[str, int] = {}
+
+
+NOTHING_REMEMBERED = Remembered()
+
+
 class SessionTotals(msgspec.Struct, frozen=True):
     """What OpenCode 2.x keeps as a session's own sums: those of its messages, and of calls that have no message.
 
@@ -182,8 +199,16 @@ class Source(Protocol):
     kind: str
     path: Path
 
-    def stamps(self) -> list[SessionStamp]:
-        """List the sessions, without reading their bodies."""
+    def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
+        """List the sessions, without reading their bodies.
+
+        Args:
+            remembered: What is known of the source; a session that has not changed since may have its stamp of then.
+        """
+        ...
+
+    def state(self) -> str | None:
+        """Return what the reader wants to be reminded of next time, if all that `stamps` listed is read by then."""
         ...
 
     def projects(self) -> list[ProjectRecord]:

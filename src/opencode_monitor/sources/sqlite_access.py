@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_COARSE_NS = 2_000_000_000  # how far apart the times of two writes can have to be to differ, on FAT
 _BATCH = 500  # row numbers in one statement
 _NEEDS_WRITING = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
@@ -177,6 +179,34 @@ def describe(path: Path, error: sqlite3.Error) -> SourceError:
     if code == sqlite3.SQLITE_CORRUPT:
         return SourceError(f"{path} is damaged ({error}). Restore it from a backup, or recover it with: sqlite3 FILE .recover")
     return SourceError(f"{path} cannot be read: {error}")
+
+
+def state_of(path: Path) -> str | None:
+    """Return sizes and times of a database file and its logs, which differ after every write to it.
+
+    Args:
+        path: The database file.
+
+    Returns:
+        The state, or None where it proves nothing: the files cannot be seen, or were written so lately that a file system with coarse times
+        could give the next write the same.
+    """
+    path = path.resolve()
+    parts = []
+    latest_ns = 0
+    for suffix in ("", "-wal", "-journal"):
+        try:
+            status = path.with_name(path.name + suffix).stat()
+        except FileNotFoundError:
+            status = None
+        except OSError:
+            return None
+        if status is None or (suffix and status.st_size == 0):  # a reader makes an empty log, and takes it away again
+            parts.append("-")
+            continue
+        parts.append(f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}")
+        latest_ns = max(latest_ns, status.st_mtime_ns, status.st_ctime_ns)
+    return None if time.time_ns() - latest_ns < _COARSE_NS else " ".join(parts)
 
 
 def _remove_empty_log(path: Path) -> None:

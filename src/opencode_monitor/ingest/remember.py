@@ -1,0 +1,87 @@
+"""What the database knows of a source from the last import: the readers tell by it what need not be looked through again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from opencode_monitor.models import IngestedSession, KnownSource
+from opencode_monitor.sources.records import Rank, Remembered, SessionStamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What the rows of each kind of source are worth that were stored before their rank was.
+_RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
+
+
+def stored_rank(rank: int | None, kind: str) -> int:
+    """Return how good the form is in which a session is stored.
+
+    Args:
+        rank: As stored.
+        kind: The kind of its source, for rows from before ranks were stored.
+    """
+    return _RANK_OF_KIND.get(kind, 0) if rank is None else rank
+
+
+def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, Remembered]:
+    """Return what is known of some sources.
+
+    Args:
+        connection: Outside a transaction; none is open afterwards.
+        source_ids: The sources.
+
+    Returns:
+        One for each source that was read before. The state is None where any of its sessions has to be read again.
+    """
+    states = {row.source_id: row.state for row in connection.execute(sa.select(KnownSource.source_id, KnownSource.state)).all()}
+    rows = connection.execute(
+        sa.select(
+            IngestedSession.source_id,
+            IngestedSession.session_id,
+            IngestedSession.signature,
+            IngestedSession.records,
+            IngestedSession.source_rank,
+            IngestedSession.changed_at,
+            IngestedSession.gone_at,
+            KnownSource.kind,
+        ).join(KnownSource, KnownSource.source_id == IngestedSession.source_id)
+    ).all()
+    connection.rollback()
+    remembered: dict[str, Remembered] = {}
+    for source_id in set(source_ids) & states.keys():
+        own = [row for row in rows if row.source_id == source_id and row.gone_at is None]
+        elsewhere: dict[str, int] = {}
+        for row in rows:
+            if row.source_id != source_id:
+                elsewhere[row.session_id] = max(elsewhere.get(row.session_id, 0), stored_rank(row.source_rank, row.kind))
+        stamps = {
+            row.session_id: SessionStamp(
+                row.session_id,
+                row.signature,
+                row.records,
+                None,
+                None if row.changed_at is None else round(row.changed_at.timestamp() * 1000),
+                stored_rank(row.source_rank, row.kind),
+            )
+            for row in own
+            if row.signature
+        }
+        is_whole = len(stamps) == len(own)
+        remembered[source_id] = Remembered(states[source_id] if is_whole else None, stamps, elsewhere)
+    return remembered
+
+
+def note_state(connection: sa.Connection, source_id: str, state: str | None) -> None:
+    """Note what a source's state is now that it is read to its end; None while it is not.
+
+    Args:
+        connection: In a transaction of the caller's.
+        source_id: The source.
+        state: What its reader returned.
+    """
+    connection.execute(
+        sa.update(KnownSource).values(state=state).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(state))
+    )
