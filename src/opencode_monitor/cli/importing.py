@@ -117,7 +117,7 @@ def run_import(state: State, locations: list[SourceLocation], *, full: bool = Fa
     with bar:
         task = bar.add_task("import", total=None)
         return import_sources(
-            state.engine(),
+            state.engine(loading=True),
             locations,
             full=full,
             since=since,  # type: ignore[arg-type] # a datetime or None

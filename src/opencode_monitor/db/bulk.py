@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BulkCounts", "staged", "upsert"]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - database times are UTC without a zone
+_UTC_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -248,6 +249,8 @@ def _arrow_values(type_: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Ite
         case sa.String() | sa.Integer() | sa.Float() | sa.Boolean():
             return values
         case sa.DateTime():
+            if all(value is None or value.tzinfo is UTC for value in values):  # nothing to convert, as with nearly all
+                return [None if value is None else (value - _UTC_EPOCH) // _MICROSECOND for value in values]
             naive = _utc_times(type_, values)
             return (None if value is None else (value - _EPOCH) // _MICROSECOND for value in naive)
         case sa.JSON():

@@ -48,8 +48,13 @@ from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembere
 if TYPE_CHECKING:
     from pathlib import Path
 
-BATCH_RECORDS = 8_000
-"""About how many messages and parts one transaction writes: enough to keep DuckDB's inserts wide, few enough to stay below 1 GB."""
+BATCH_RECORDS = 5_000
+BATCH_CHARS = 32_000_000
+"""After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
+three of them in memory at once."""
+
+TRANSACTION_BATCHES = 6
+"""How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 # Columns that the program computes, and that a changed source row makes stale.
 COMPUTED_COLUMNS = {
@@ -143,19 +148,15 @@ def import_sources(
                     note_state(connection, one.location.source_id, None)
             with connection.begin():
                 stored = _stored_usage(connection, one)
-            for batch in _read_ahead(_batches(one, stored)):
-                # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
-                with connection.begin():
-                    outdated = _outdated_parts(connection, batch)
-                    _delete_by_part(connection, PART_SUBTYPES, outdated)
-                    # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
-                    forget_signatures(connection, set(outdated.values()))
-                with connection.begin():
-                    _delete_by_part(connection, (Part,), outdated)
-                    _load_batch(connection, one, batch, now=now, summary=summary)
-                done += sum(one.stamps[session.session_id].records for session in batch)
-                if progress:
-                    progress(done, total)
+                known = set(connection.scalars(sa.select(Session.session_id)).all())
+            writer = _Writer(connection, one, known, now, summary)
+            with writer:
+                for batch in _read_ahead(_batches(one, stored)):
+                    records = sum(one.stamps[session.session_id].records for session in batch)
+                    writer.write(batch)
+                    done += records
+                    if progress:
+                        progress(done, total)
             if since is None:
                 with connection.begin():
                     note_state(connection, one.location.source_id, one.source.state())
@@ -235,13 +236,15 @@ def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterat
     """Read and map session after session, oldest first, so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
     batch: list[SessionRows] = []
-    size = 0
+    size = chars = 0
     for bundle in one.source.read([stamp.session_id for stamp in ordered]):
         batch.append(map_session(bundle, stored.get(bundle.session.session_id, ())))
-        size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
-        if size >= BATCH_RECORDS:
+        messages, parts = batch[-1].rows["messages"], batch[-1].rows["parts"]
+        size += 1 + len(messages) + len(parts)
+        chars += sum(row.added_chars for row in messages) + sum(row.written_chars or 0 for row in parts)  # type: ignore[attr-defined] # MessageRow, PartRow
+        if size >= BATCH_RECORDS or chars >= BATCH_CHARS:
             yield batch
-            batch, size = [], 0
+            batch, size, chars = [], 0, 0
     if batch:
         yield batch
 
@@ -288,7 +291,79 @@ def _read_ahead(batches: Iterator[list[SessionRows]]) -> Iterator[list[SessionRo
             yield batch
 
 
-def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
+class _Writer:
+    """Writes batches, several of them in one transaction as long as their sessions are new; each transaction settles what it wrote.
+
+    Leaving the context ends the open transaction.
+    """
+
+    def __init__(self, connection: sa.Connection, one: Opened, known: set[str], now: datetime, summary: ImportSummary) -> None:
+        self._connection = connection
+        self._one = one
+        self._known = known  # the sessions that are stored
+        self._now = now
+        self._summary = summary
+        self._transaction: sa.RootTransaction | None = None
+        self._unsettled: list[str] = []
+        self._batches = 0
+
+    def __enter__(self) -> None:
+        """Begin nothing yet."""
+
+    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        """Settle and commit what is open, or roll it back after an error."""
+        if error_type is None:
+            self._finish()
+        elif self._transaction is not None:
+            self._transaction.rollback()
+
+    def write(self, batch: list[SessionRows]) -> None:
+        """Write the rows of a batch."""
+        session_ids = [session.session_id for session in batch]
+        is_stored = not self._known.isdisjoint(session_ids)
+        outdated: Collection[str] = ()
+        if is_stored:
+            self._finish()
+            # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
+            with self._connection.begin():
+                sessions_of = _outdated_parts(self._connection, batch)
+                _delete_by_part(self._connection, PART_SUBTYPES, sessions_of)
+                # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
+                forget_signatures(self._connection, set(sessions_of.values()))
+                outdated = sessions_of
+        if self._transaction is None:
+            self._transaction = self._connection.begin()
+        _delete_by_part(self._connection, (Part,), outdated)
+        _load_rows(self._connection, self._one, batch, now=self._now, summary=self._summary)
+        self._known.update(session_ids)
+        self._unsettled += session_ids
+        self._batches += 1
+        if is_stored or self._batches == TRANSACTION_BATCHES:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._transaction is None:
+            return
+        settle_sessions(self._connection, self._unsettled, now=self._now)
+        self._note_read()
+        self._transaction.commit()
+        self._transaction = None
+        self._unsettled = []
+        self._batches = 0
+
+    def _note_read(self) -> None:
+        """Note what was read, as it was when its source was opened."""
+        source_id = self._one.location.source_id
+        stamps = [self._one.stamps[session_id] for session_id in self._unsettled]
+        marks = [
+            (source_id, stamp.session_id, stamp.signature, stamp.records, self._now, int(stamp.rank), _time(changed_ms(stamp)), None)
+            for stamp in stamps
+        ]
+        columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
+        upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)
+
+
+def _load_rows(connection: sa.Connection, one: Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
     source_id = one.location.source_id
     is_new = _refuse_taken_ids(connection, batch)
     derived = {record_id for session in batch for record_id in session.derived | session.derived_messages}
@@ -305,14 +380,6 @@ def _load_batch(connection: sa.Connection, one: Opened, batch: list[SessionRows]
     _replace_issues(connection, source_id, {session.session_id: session.issues for session in batch}, now, summary)
     if not is_new:
         mark_gone_messages(connection, batch, here, now=now)
-    settle_sessions(connection, (session.session_id for session in batch), now=now)
-    stamps = [one.stamps[session.session_id] for session in batch]
-    marks = [
-        (source_id, stamp.session_id, stamp.signature, stamp.records, now, int(stamp.rank), _time(changed_ms(stamp)), None)
-        for stamp in stamps
-    ]
-    columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
-    upsert(connection, Base.metadata.tables["source_sessions"], columns, marks)
 
 
 def _upsert_rows(
