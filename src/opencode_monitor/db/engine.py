@@ -58,9 +58,7 @@ _POSTGRESQL_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SECRET_PARAMETERS = {"motherduck_token", "password", "sslpassword"}
 
 
-def create_database_engine(
-    url: str | sa.URL, *, wait_seconds: float = 30.0, read_only: bool = False, loading: bool = False
-) -> sa.Engine:
+def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, read_only: bool = False, loading: bool = False) -> sa.Engine:
     """Make an engine for a DuckDB file or a PostgreSQL database; nothing is opened yet.
 
     Opening raises this package's errors, unwrapped: `DatabaseBusyError` when another process holds the file for longer

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from opencode_monitor.db.bulk import BulkCounts, staged, upsert
+from opencode_monitor.db.bulk import BulkCounts, PackedRows, pack, staged, upsert, upsert_packed
 from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 32_000_000
+BATCH_CHARS = 16_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 three of them in memory at once."""
 
-TRANSACTION_BATCHES = 6
+TRANSACTION_BATCHES = 10
 """How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 # Columns that the program computes, and that a changed source row makes stale.
@@ -151,10 +151,9 @@ def import_sources(
                 known = set(connection.scalars(sa.select(Session.session_id)).all())
             writer = _Writer(connection, one, known, now, summary)
             with writer:
-                for batch in _read_ahead(_batches(one, stored)):
-                    records = sum(one.stamps[session.session_id].records for session in batch)
+                for batch in _read_ahead(_batches(one, stored, connection.dialect.name)):
                     writer.write(batch)
-                    done += records
+                    done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                     if progress:
                         progress(done, total)
             if since is None:
@@ -232,7 +231,29 @@ def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[Stor
     return stored
 
 
-def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterator[list[SessionRows]]:
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Sessions to write together, and their rows as the engine takes them, by table and whether they are derived."""
+
+    sessions: list[SessionRows]
+    packed: dict[tuple[str, bool], PackedRows]
+
+
+def _pack_rows(sessions: list[SessionRows], dialect_name: str) -> dict[tuple[str, bool], PackedRows]:
+    derived = {record_id for session in sessions for record_id in session.derived | session.derived_messages}
+    packed = {}
+    for table, row_type in ROW_TYPES.items():
+        columns = row_type._fields  # type: ignore[attr-defined] # every row type is a NamedTuple
+        rows = [row for session in sessions for row in session.rows[table]]
+        if table in ("messages", "parts"):
+            own = [row for row in rows if row[0] in derived]
+            packed[table, True] = pack(dialect_name, Base.metadata.tables[table], columns, own)
+            rows = [row for row in rows if row[0] not in derived]
+        packed[table, False] = pack(dialect_name, Base.metadata.tables[table], columns, rows)
+    return packed
+
+
+def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]], dialect_name: str) -> Iterator[_Batch]:
     """Read and map session after session, oldest first, so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
     batch: list[SessionRows] = []
@@ -243,10 +264,10 @@ def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]]) -> Iterat
         size += 1 + len(messages) + len(parts)
         chars += sum(row.added_chars for row in messages) + sum(row.written_chars or 0 for row in parts)  # type: ignore[attr-defined] # MessageRow, PartRow
         if size >= BATCH_RECORDS or chars >= BATCH_CHARS:
-            yield batch
+            yield _Batch(batch, _pack_rows(batch, dialect_name))
             batch, size, chars = [], 0, 0
     if batch:
-        yield batch
+        yield _Batch(batch, _pack_rows(batch, dialect_name))
 
 
 def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict[str, str]:
@@ -282,7 +303,7 @@ def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | Part
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
 
 
-def _read_ahead(batches: Iterator[list[SessionRows]]) -> Iterator[list[SessionRows]]:
+def _read_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
     """Make the next batch in a thread while the last one is loaded: DuckDB works without Python's lock, so the two share the time."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = reader.submit(next, batches, None)
@@ -317,16 +338,16 @@ class _Writer:
         elif self._transaction is not None:
             self._transaction.rollback()
 
-    def write(self, batch: list[SessionRows]) -> None:
+    def write(self, batch: _Batch) -> None:
         """Write the rows of a batch."""
-        session_ids = [session.session_id for session in batch]
+        session_ids = [session.session_id for session in batch.sessions]
         is_stored = not self._known.isdisjoint(session_ids)
         outdated: Collection[str] = ()
         if is_stored:
             self._finish()
             # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
             with self._connection.begin():
-                sessions_of = _outdated_parts(self._connection, batch)
+                sessions_of = _outdated_parts(self._connection, batch.sessions)
                 _delete_by_part(self._connection, PART_SUBTYPES, sessions_of)
                 # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
                 forget_signatures(self._connection, set(sessions_of.values()))
@@ -363,39 +384,36 @@ class _Writer:
         upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)
 
 
-def _load_rows(connection: sa.Connection, one: Opened, batch: list[SessionRows], *, now: datetime, summary: ImportSummary) -> None:
-    source_id = one.location.source_id
-    is_new = _refuse_taken_ids(connection, batch)
-    derived = {record_id for session in batch for record_id in session.derived | session.derived_messages}
-    here = {row[0] for session in batch for row in session.rows["messages"]}
-    for table, row_type in ROW_TYPES.items():
-        rows = [row for session in batch for row in session.rows.pop(table)]  # taken out, as the texts are long
-        if table in ("messages", "parts"):
-            _upsert_rows(connection, table, row_type, [row for row in rows if row[0] in derived], absent=is_new)
-            rows = [row for row in rows if row[0] not in derived]
-        counts = _upsert_rows(connection, table, row_type, rows, absent=is_new and table not in SHARED_TABLES)
-        if table in COUNTED_TABLES:
+def _load_rows(connection: sa.Connection, one: Opened, batch: _Batch, *, now: datetime, summary: ImportSummary) -> None:
+    sessions = batch.sessions
+    is_new, is_refused = _refuse_taken_ids(connection, sessions)
+    packed = _pack_rows(sessions, connection.dialect.name) if is_refused else batch.packed
+    here = {row[0] for session in sessions for row in session.rows["messages"]}
+    for session in sessions:
+        session.rows.clear()  # the texts are long
+    for table, is_derived in list(packed):
+        counts = upsert_packed(
+            connection,
+            packed.pop((table, is_derived)),
+            reset=COMPUTED_COLUMNS.get(table, ()),
+            absent=is_new and table not in SHARED_TABLES,
+        )
+        if table in COUNTED_TABLES and not is_derived:
             summary.counts += counts
-    summary.read += sum(session.records for session in batch)
-    _replace_issues(connection, source_id, {session.session_id: session.issues for session in batch}, now, summary)
+    summary.read += sum(session.records for session in sessions)
+    _replace_issues(connection, one.location.source_id, {session.session_id: session.issues for session in sessions}, now, summary)
     if not is_new:
-        mark_gone_messages(connection, batch, here, now=now)
+        mark_gone_messages(connection, sessions, here, now=now)
 
 
-def _upsert_rows(
-    connection: sa.Connection, table: str, row_type: type[Sequence[object]], rows: list[Sequence[Any]], *, absent: bool
-) -> BulkCounts:
-    columns = row_type._fields  # type: ignore[attr-defined] # every row type is a NamedTuple
-    return upsert(connection, Base.metadata.tables[table], columns, rows, reset=COMPUTED_COLUMNS.get(table, ()), absent=absent)
-
-
-def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> bool:
+def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> tuple[bool, bool]:
     """Leave out messages and parts whose id another session has already: ids are unique in OpenCode, so one of the two is wrong.
 
     Returns:
-        Whether the batch is all new: none of its sessions, messages and parts is stored yet.
+        Whether the batch is all new, that is none of its sessions, messages and parts is stored yet; and whether anything was left out.
     """
     is_new = True
+    is_refused = False
     for table, key, column in (
         ("sessions", "session_id", Session.session_id),
         ("messages", "message_id", Message.message_id),
@@ -421,8 +439,9 @@ def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> bo
             for record_id, owner in refused.items():
                 session.issues.append(SourceIssue(f"{table[:-1]}:{record_id}", f"id belongs to session {owner} already; not loaded"))
             if refused:
+                is_refused = True
                 _drop(session, key, set(refused))
-    return is_new
+    return is_new, is_refused
 
 
 def _drop(session: SessionRows, key: str, refused: set[str]) -> None:
