@@ -30,6 +30,9 @@ class Settings(BaseSettings):
             a plain path is also understood.
         tz: The time zone of days in reports, an IANA name; the system's where absent.
         cost: Which of the three numbers the reports show: list, reported or paid.
+        working_trees: Whether an import looks into the `.git` of the sessions' directories for what was checked out.
+        mcp_servers: Names of MCP servers beyond those in OpenCode's configuration, separated by commas.
+        file_tools: Tools of MCP servers or plugins that work on files, as `tool=read`, separated by commas.
     """
 
     model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", extra="ignore")
@@ -40,6 +43,9 @@ class Settings(BaseSettings):
     )
     tz: str | None = None
     cost: str = "list"
+    working_trees: bool = True
+    mcp_servers: str = ""
+    file_tools: str = ""
 
 
 def database_url_of(database: str | Path) -> str:

@@ -184,8 +184,8 @@ class TestParts:
         out = map_records(message(tokens=None, finish=None), part("tool", tool="patch", state=state))
 
         assert [(row["file_op_id"], row["file_path"], row["operation"], row["git_diff"]) for row in rows(out, "file_operations")] == [
-            ("prt_1", "a", "write", "@@"),
-            ("prt_1:1", "b", "delete", "@@"),
+            ("prt_1", "/home/dev/a", "write", "@@"),
+            ("prt_1:1", "/home/dev/b", "delete", None),
         ]
         assert rows(out, "tool_calls")[0]["child_session_id"] == "ses_child"
 

@@ -15,9 +15,10 @@ from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import console, envelope, note, plain
 from opencode_monitor.cli.reports import daily, models
+from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
-    from opencode_monitor.ingest.pipeline import ImportSummary
+    from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
 
 
@@ -122,8 +123,31 @@ def run_import(state: State, locations: list[SourceLocation], *, full: bool = Fa
             full=full,
             since=since,  # type: ignore[arg-type] # a datetime or None
             models_cache=find_cache(os.environ),
+            surroundings=_surroundings(),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+
+
+def _surroundings() -> Surroundings:
+    """Read what the settings and OpenCode's configuration say beyond its data.
+
+    Raises:
+        UsageError: A tool is declared with another operation than there are.
+    """
+    from opencode_monitor.ingest.file_operations import OPERATIONS  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.ingest.pipeline import Surroundings  # noqa: PLC0415 - as above
+    from opencode_monitor.settings import load_settings  # noqa: PLC0415 - as above
+    from opencode_monitor.sources.opencode_config import configured_servers  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    file_tools = {}
+    for stated in filter(None, map(str.strip, settings.file_tools.split(","))):
+        tool, _, operation = stated.partition("=")
+        if operation.strip() not in OPERATIONS:
+            raise UsageError(f"$OPENCODE_MONITOR_FILE_TOOLS has {stated!r}. Use tool=OPERATION with one of {', '.join(OPERATIONS)}.")
+        file_tools[tool.strip()] = operation.strip()
+    named = frozenset(filter(None, map(str.strip, settings.mcp_servers.split(","))))
+    return Surroundings(settings.working_trees, named | configured_servers(os.environ), file_tools)
 
 
 def _as_counts(summary: ImportSummary) -> dict[str, object]:

@@ -19,6 +19,7 @@ REVISIONS = (
     "carried_costs",
     "unrecorded_calls",
     "source_marks",
+    "tool_facts",
     "source_state",
 )
 """The linear history, oldest first; a test holds it against the revision files."""

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opencode_monitor.ingest.hidden import StoredUsage, hidden_message
-from opencode_monitor.ingest.part_rows import add_part
+from opencode_monitor.ingest.part_rows import Setting, add_part
 from opencode_monitor.ingest.placed import STEP_SUFFIX, PlacedPart, place_parts
 from opencode_monitor.ingest.rows import ROW_TYPES, MessageRow, ModelRow, SessionRow
 from opencode_monitor.ingest.values import as_object, as_text, as_time, error_name
@@ -28,7 +28,7 @@ from opencode_monitor.pricing.tokens import (
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SourceIssue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 UNRECORDED_STEPS = "model calls of it have no recorded usage: OpenCode before 0.2.26 kept the last step's only"
 """What an issue says of a message with more steps than usage, after their number."""
@@ -56,12 +56,13 @@ class SessionRows:
     inline: frozenset[str] = frozenset()
 
 
-def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> SessionRows:
+def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = (), *, file_tools: Mapping[str, str] | None = None) -> SessionRows:
     """Map one session.
 
     Args:
         bundle: The session's records, as a reader handed them over.
         stored: The session's messages as earlier imports stored them; only a session with sums of its own needs them.
+        file_tools: Tools of other makers that work on files -> what they do to them.
 
     Returns:
         Its rows, parents before children, and the readers' issues followed by those found here: counts that are none, ids that come twice.
@@ -95,8 +96,9 @@ def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = ()) -> Se
             _measure_steps(own, stand_in, bundle.session.version, out.issues)
             placed.extend(own)
     placed.sort(key=lambda part: (part.created_ms is None, part.created_ms, part.record.part_id))
+    setting = Setting(bundle.session.directory, file_tools or {})
     for sequence_number, placed_part in enumerate(placed, start=1):
-        add_part(out.rows, placed_part, sequence_number)
+        add_part(out.rows, placed_part, sequence_number, setting)
         if placed_part.derived:
             out.derived.add(placed_part.record.part_id)
     _add_models(out.rows, messages)

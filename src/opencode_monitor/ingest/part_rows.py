@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opencode_monitor.ingest.classify import ErrorClass, classify_error, touched_files
+from opencode_monitor.ingest.classify import ErrorClass, classify_error, classify_tool_error
+from opencode_monitor.ingest.file_operations import touched_files
 from opencode_monitor.ingest.placed import duration_ms
 from opencode_monitor.ingest.rows import (
     AttachmentRow,
@@ -18,10 +19,11 @@ from opencode_monitor.ingest.rows import (
     ThinkingRow,
     ToolCallRow,
 )
+from opencode_monitor.ingest.tools import child_session, has_timed_out, skill_name, stated_server
 from opencode_monitor.ingest.values import as_boolean, as_json, as_milliseconds, as_object, as_text, as_time, error_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from opencode_monitor.ingest.placed import PlacedPart
@@ -40,7 +42,19 @@ _TOOL_STATUS = {"completed": "success"}
 _ID_KEYS = frozenset({"id", "sessionID", "messageID", "type"})
 
 
-def add_part(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, sequence_number: int) -> None:
+class Setting(NamedTuple):
+    """What a session's parts do not say themselves.
+
+    Attributes:
+        directory: Where the session works.
+        file_tools: Tools of other makers that work on files -> what they do to them.
+    """
+
+    directory: str | None = None
+    file_tools: Mapping[str, str] = {}
+
+
+def add_part(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, sequence_number: int, setting: Setting) -> None:
     """Add the core row, and the rows of the part's own tables."""
     record = part.record
     created_at = as_time(part.created_ms)
@@ -60,7 +74,7 @@ def add_part(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, sequence_nu
         written_chars = len(content or "")
         rows["thinking_blocks"].append(ThinkingRow(record.part_id, *common, part.thinking_tokens, duration_ms(part)))
     elif part_type == "tool_call":
-        written_chars = _add_tool_call(rows, part, common)
+        written_chars = _add_tool_call(rows, part, common, setting)
         extra = _tool_extra(as_object(data.get("state")))
     elif part_type in ("step_start", "step_finish"):
         rows["step_events"].append(_step_row(part, common))
@@ -94,43 +108,59 @@ def add_part(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, sequence_nu
     )
 
 
-def _add_tool_call(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, common: tuple[str, str, datetime | None]) -> int:
+def _add_tool_call(
+    rows: dict[str, list[Sequence[Any]]], part: PlacedPart, common: tuple[str, str, datetime | None], setting: Setting
+) -> int:
     """Add a tool call, the files it touched and the error it ended in; return how much of it the model wrote."""
     record = part.record
     tool = as_text(record.data.get("tool")) or "unknown"
     state = as_object(record.data.get("state"))
     tool_input = state.get("input")
     arguments = as_json(tool_input) if tool_input is not None else as_text(state.get("raw")) and as_json(state.get("raw"))
+    tool_input = as_object(tool_input)
     metadata = as_object(state.get("metadata"))
     status = as_text(state.get("status"))
+    output = as_text(state.get("output"))
     error = as_text(state.get("error"))
-    judged = classify_error(None, error or "") if status == "error" else None
+    kind = as_text(state.get("errorType"))
+    judged = classify_tool_error(error or "", name=kind) if status == "error" else None
+    timed_out = judged.category == "timeout" if judged else has_timed_out(tool, metadata, output)
     rows["tool_calls"].append(
         ToolCallRow(
             record.part_id,
             *common,
             tool_name=tool,
             tool_args=arguments,
-            tool_result=as_text(state.get("output")),
+            tool_result=output,
             execution_time_ms=duration_ms(part),
-            status="timeout" if judged and judged.category == "timeout" else _TOOL_STATUS.get(status or "", status),
+            status="timeout" if timed_out else _TOOL_STATUS.get(status or "", status),
             call_id=as_text(record.data.get("callID")),
-            child_session_id=as_text(metadata.get("sessionId")) or as_text(metadata.get("sessionID")),
+            child_session_id=child_session(tool, tool_input, metadata, output or error),
+            skill_name=skill_name(tool, tool_input, metadata),
+            mcp_server=stated_server(tool, metadata),
         )
     )
-    for number, touched in enumerate(touched_files(tool, as_object(tool_input), metadata)):
+    touched = touched_files(tool, tool_input, metadata, directory=setting.directory, declared=setting.file_tools)
+    for number, file in enumerate(touched):
         file_op_id = record.part_id if number == 0 else f"{record.part_id}:{number}"
-        rows["file_operations"].append(FileOperationRow(file_op_id, *common, touched.path, touched.operation, touched.diff, touched.size))
+        rows["file_operations"].append(FileOperationRow(file_op_id, *common, file.path, file.operation, file.diff, file.size))
     if judged:
-        rows["errors"].append(_error_row({"message": error}, error, judged, common))
+        stored = {"message": error} if kind is None else {"name": kind, "message": error}
+        rows["errors"].append(_error_row(stored, error, judged, common))
     return len(arguments or "")
 
 
 def _tool_extra(state: dict[str, Any]) -> dict[str, Any]:
     title = as_text(state.get("title"))
+    # A command that ends badly is no error to OpenCode, nor here: it is an answer that the model asked for.
+    exit_code = as_object(state.get("metadata")).get("exit")
     # From then on OpenCode sends the call without its output; no cost of its own.
     pruned_at_ms = as_milliseconds(as_object(state.get("time")).get("compacted"))
-    return ({"title": title} if title else {}) | ({"pruned_at_ms": pruned_at_ms} if pruned_at_ms else {})
+    return (
+        ({"title": title} if title else {})
+        | ({"pruned_at_ms": pruned_at_ms} if pruned_at_ms else {})
+        | ({"exit_code": exit_code} if isinstance(exit_code, int) and exit_code else {})
+    )
 
 
 def _step_row(part: PlacedPart, common: tuple[str, str, datetime | None]) -> StepRow:
@@ -169,6 +199,7 @@ def _call_error_row(error: dict[str, Any], common: tuple[str, str, datetime | No
         message or "",
         status=status if isinstance(status, int) else None,
         retryable=as_boolean(data.get("isRetryable")),
+        body=as_text(data.get("responseBody")),
     )
     return _error_row(error, message, judged, common)
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, PackedRows, pack, staged, upsert, upsert_packed
 from opencode_monitor.errors import SourceError
+from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
 from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
@@ -29,6 +30,7 @@ from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages,
 from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.remember import note_state, remember
 from opencode_monitor.ingest.rows import ROW_TYPES
+from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, settle_sessions
 from opencode_monitor.models import (
     PART_SUBTYPES,
@@ -43,6 +45,7 @@ from opencode_monitor.models import (
 )
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
+from opencode_monitor.sources.git_log import GitLogs
 from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
 
 if TYPE_CHECKING:
@@ -65,6 +68,22 @@ COMPUTED_COLUMNS = {
 COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
 SHARED_TABLES = ("models", "file_operations")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known beyond OpenCode's data.
+
+    Attributes:
+        working_trees: Look into the `.git` of the sessions' directories for what was checked out.
+        mcp_servers: The MCP servers that are declared: their names tell whose tool a call was.
+        file_tools: Tools of other makers that work on files -> read, write, edit or delete.
+    """
+
+    working_trees: bool = True
+    mcp_servers: frozenset[str] = frozenset()
+    file_tools: Mapping[str, str] = field(default_factory=dict)
+
 
 Progress = Callable[[int, int], None]
 """Called with the records done and all records to read."""
@@ -97,6 +116,7 @@ def import_sources(
     since: datetime | None = None,
     now: datetime | None = None,
     models_cache: Path | None = None,
+    surroundings: Surroundings | None = None,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Import what is new or changed.
@@ -108,6 +128,7 @@ def import_sources(
         since: Leave out sessions that did not change after this.
         now: The time of the import.
         models_cache: OpenCode's own price list, if there is one.
+        surroundings: What else is known; by default only the sessions' own working trees.
         progress: Told after each batch.
 
     Returns:
@@ -118,6 +139,8 @@ def import_sources(
     """
     now = now or datetime.now(UTC)
     summary = ImportSummary()
+    surroundings = surroundings or Surroundings()
+    checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
     with _without_cycle_collector(), ExitStack() as stack:
         # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
         with engine.connect() as connection:
@@ -126,6 +149,7 @@ def import_sources(
         connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
+            servers = surroundings.mcp_servers | known_servers(connection)
             if models_cache is not None:
                 _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
@@ -149,9 +173,11 @@ def import_sources(
             with connection.begin():
                 stored = _stored_usage(connection, one)
                 known = set(connection.scalars(sa.select(Session.session_id)).all())
-            writer = _Writer(connection, one, known, now, summary)
+            # An export may come from another machine, whose directories are not those of this one.
+            checked_out = None if one.location.kind == "export" else checkouts
+            writer = _Writer(connection, one, known, checked_out, now, summary)
             with writer:
-                for batch in _read_ahead(_batches(one, stored, connection.dialect.name)):
+                for batch in _read_ahead(_batches(one, stored, connection.dialect.name, surroundings.file_tools)):
                     writer.write(batch)
                     done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                     if progress:
@@ -160,6 +186,7 @@ def import_sources(
                 with connection.begin():
                     note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
+            name_servers(connection, servers)
             backfill(connection, now=now)
     return summary
 
@@ -253,16 +280,17 @@ def _pack_rows(sessions: list[SessionRows], dialect_name: str) -> dict[tuple[str
     return packed
 
 
-def _batches(one: Opened, stored: Mapping[str, Sequence[StoredUsage]], dialect_name: str) -> Iterator[_Batch]:
+def _batches(
+    one: Opened, stored: Mapping[str, Sequence[StoredUsage]], dialect_name: str, file_tools: Mapping[str, str]
+) -> Iterator[_Batch]:
     """Read and map session after session, oldest first, so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
     batch: list[SessionRows] = []
     size = chars = 0
     for bundle in one.source.read([stamp.session_id for stamp in ordered]):
-        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ())))
-        messages, parts = batch[-1].rows["messages"], batch[-1].rows["parts"]
-        size += 1 + len(messages) + len(parts)
-        chars += sum(row.added_chars for row in messages) + sum(row.written_chars or 0 for row in parts)  # type: ignore[attr-defined] # MessageRow, PartRow
+        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ()), file_tools=file_tools))
+        size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
+        chars += batch[-1].chars
         if size >= BATCH_RECORDS or chars >= BATCH_CHARS:
             yield _Batch(batch, _pack_rows(batch, dialect_name))
             batch, size, chars = [], 0, 0
@@ -318,10 +346,19 @@ class _Writer:
     Leaving the context ends the open transaction.
     """
 
-    def __init__(self, connection: sa.Connection, one: Opened, known: set[str], now: datetime, summary: ImportSummary) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        one: Opened,
+        known: set[str],
+        checkouts: Checkouts | None,
+        now: datetime,
+        summary: ImportSummary,
+    ) -> None:
         self._connection = connection
         self._one = one
         self._known = known  # the sessions that are stored
+        self._checkouts = checkouts
         self._now = now
         self._summary = summary
         self._transaction: sa.RootTransaction | None = None
@@ -355,7 +392,7 @@ class _Writer:
         if self._transaction is None:
             self._transaction = self._connection.begin()
         _delete_by_part(self._connection, (Part,), outdated)
-        _load_rows(self._connection, self._one, batch, now=self._now, summary=self._summary)
+        _load_rows(self._connection, self._one, batch, self._checkouts, now=self._now, summary=self._summary)
         self._known.update(session_ids)
         self._unsettled += session_ids
         self._batches += 1
@@ -384,11 +421,14 @@ class _Writer:
         upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)
 
 
-def _load_rows(connection: sa.Connection, one: Opened, batch: _Batch, *, now: datetime, summary: ImportSummary) -> None:
+def _load_rows(
+    connection: sa.Connection, one: Opened, batch: _Batch, checkouts: Checkouts | None, *, now: datetime, summary: ImportSummary
+) -> None:
     sessions = batch.sessions
     is_new, is_refused = _refuse_taken_ids(connection, sessions)
     packed = _pack_rows(sessions, connection.dialect.name) if is_refused else batch.packed
     here = {row[0] for session in sessions for row in session.rows["messages"]}
+    checked_out = checkouts.of_operations(sessions) if checkouts else []
     for session in sessions:
         session.rows.clear()  # the texts are long
     for table, is_derived in list(packed):
@@ -400,6 +440,7 @@ def _load_rows(connection: sa.Connection, one: Opened, batch: _Batch, *, now: da
         )
         if table in COUNTED_TABLES and not is_derived:
             summary.counts += counts
+    store_checkouts(connection, checked_out)
     summary.read += sum(session.records for session in sessions)
     _replace_issues(connection, one.location.source_id, {session.session_id: session.issues for session in sessions}, now, summary)
     if not is_new:

@@ -68,7 +68,8 @@ def own_times(part: PartRecord) -> tuple[int | None, int | None]:
     times = (state if part.part_type == "tool" and isinstance(state, dict) else part.data).get("time")
     if not isinstance(times, dict):
         return None, None
-    return as_milliseconds(times.get("start")), as_milliseconds(times.get("end"))
+    start, end = times.get("start", times.get("created")), times.get("end", times.get("completed"))  # the latter in 2.x
+    return as_milliseconds(start), as_milliseconds(end)
 
 
 def duration_ms(part: PlacedPart) -> float | None:

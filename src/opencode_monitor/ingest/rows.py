@@ -88,6 +88,8 @@ class ToolCallRow(NamedTuple):
     status: str | None
     call_id: str | None
     child_session_id: str | None
+    skill_name: str | None
+    mcp_server: str | None
 
 
 class FileOperationRow(NamedTuple):

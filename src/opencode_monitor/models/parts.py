@@ -60,7 +60,9 @@ class ToolCall(PartSubtype):
     Attributes:
         status: success, error, timeout, running, pending.
         execution_time_ms: From its start to its end, in milliseconds.
-        child_session_id: The sub-agent's session that the call started.
+        child_session_id: The sub-agent's session that the call started or continued.
+        skill_name: The skill that it loaded.
+        mcp_server: The MCP server whose tool it is; NULL for OpenCode's own, and where nothing says it.
     """
 
     __tablename__ = "tool_calls"
@@ -73,6 +75,8 @@ class ToolCall(PartSubtype):
     status: Mapped[str | None]
     call_id: Mapped[str | None]
     child_session_id: Mapped[str | None]
+    skill_name: Mapped[str | None]
+    mcp_server: Mapped[str | None]
 
     __table_args__ = (
         Index("idx_tool_calls_name", "tool_name", postgresql_using="hash"),

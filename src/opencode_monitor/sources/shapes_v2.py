@@ -131,6 +131,7 @@ def _content_part(item: object) -> object:
         texts = [part.get("text") for part in state["content"] if isinstance(part, dict) and part.get("type") == "text"]
         state["output"] = "\n".join(text for text in texts if isinstance(text, str))
     if isinstance(state.get("error"), dict):
+        state["errorType"] = state["error"].get("type")
         state["error"] = state["error"].get("message")
     # What a call took is counted from when it ran, not from when the model began to write it.
     state["time"] = {"start": times.get("ran", times.get("created")), "end": times.get("completed")}
