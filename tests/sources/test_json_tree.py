@@ -329,7 +329,7 @@ def test_stamps_changed_or_added_record_changes_only_its_session(small: Path, wr
 
     assert first_after.signature != first.signature
     assert second_after == second
-    assert len(first.signature) == 32
+    assert len(first.signature) == 64
 
 
 def test_stamps_removed_part_changes_signature_and_count(small: Path) -> None:

@@ -23,6 +23,7 @@ from opencode_monitor.cli.render import plain
 from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
 from opencode_monitor.cli.unrecorded import unrecorded
+from opencode_monitor.cli.watch import watch
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-for command in (import_, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
+for command in (import_, watch, demo, daily, weekly, monthly, models, agents, projects, tools, files, parts, sessions, session, carried):
     cli.add_command(command)
 for command in (unrecorded, metrics, pricing, cost, db, doctor):
     cli.add_command(command)

@@ -139,7 +139,7 @@ def _at(path: Path) -> Iterator[SourceLocation]:
 
 
 def _at_usual_places(environ: Mapping[str, str]) -> Iterator[SourceLocation]:
-    directories = _data_directories(environ)
+    directories = data_directories(environ)
     named = environ.get("OPENCODE_DB", "")
     if named and named != ":memory:":
         database = directories[0] / named  # an absolute name replaces the directory
@@ -211,7 +211,12 @@ def _unique(locations: Iterable[SourceLocation]) -> list[SourceLocation]:
     return sorted(by_path.values(), key=lambda location: (_KINDS.index(location.kind), location.path))
 
 
-def _data_directories(environ: Mapping[str, str]) -> list[Path]:
+def data_directories(environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories that OpenCode keeps its data in, whether they are there or not.
+
+    Args:
+        environ: The environment.
+    """
     listed = [Path(name.strip()) for name in environ.get("OPENCODE_DATA_DIR", "").split(",") if name.strip()]
     if listed:
         return listed
@@ -227,7 +232,7 @@ def _home(environ: Mapping[str, str]) -> Path:
 def _places(environ: Mapping[str, str]) -> Iterator[str]:
     yield "$OPENCODE_DB"
     home = _home(environ)
-    for directory in _data_directories(environ):
+    for directory in data_directories(environ):
         shown = Path("~", directory.relative_to(home)) if directory.is_relative_to(home) else directory
         yield f"{shown / 'opencode.db'}"
         yield "…/storage"

@@ -48,8 +48,8 @@ Entry = os.DirEntry[str]
 
 _SUFFIX = ".json"
 _DAY_MS = 86_400_000
-_REST_MS = 3_600_000
-"""A session is at rest when none of its files has changed for this long: no answer takes longer between two of its writes."""
+_REST_MS = 600_000
+"""A session is at rest when none of its files has changed for this long: an answer that is cut off can have been written to until then."""
 _LOOKERS = 2
 _ORPHAN = "part of a session that is no longer stored; not loaded"
 
@@ -94,6 +94,7 @@ class JsonTreeSource:
         self._root = str(path)
         self._looked_at_ms = 0
         self._owners: dict[str, tuple[str, str]] = {}
+        self._orphans_found: tuple[dict[str, list[tuple[str, Entry]]], list[SourceIssue]] | None = None
 
     def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
         """List the sessions by the names, sizes and times of their files.
@@ -113,15 +114,14 @@ class JsonTreeSource:
         self._looked_at_ms = time.time_ns() // 1_000_000
         files = self._session_files([])
         session_ids = sorted({*files, *self._directories(self._messages_at, [])})
-        orphans = self._orphans([])
-        weekday = self._looked_at_ms // _DAY_MS % 7
+        orphans = self._known_orphans([])
 
         def stamp(session_id: str) -> SessionStamp | None:
             known = remembered.stamps.get(session_id)
             if remembered.elsewhere.get(session_id, 0) > self._rank:
                 return known or SessionStamp(session_id, "", 0, None, None, self._rank)
             was_at_rest = known is not None and looked.at_ms - (known.updated_ms or looked.at_ms) > _REST_MS
-            if not was_at_rest or zlib.crc32(session_id.encode()) % 7 == weekday:
+            if not was_at_rest or _is_turn_of(session_id, self._looked_at_ms):
                 known = None
             return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known)
 
@@ -152,7 +152,7 @@ class JsonTreeSource:
             among them: they were billed.
         """
         files = self._session_files([])
-        orphans = self._orphans([])
+        orphans = self._known_orphans([])
         for session_id in session_ids:
             bundle = self._bundle(session_id, files.get(session_id, []), orphans.get(session_id, []))
             if bundle is not None:
@@ -168,7 +168,7 @@ class JsonTreeSource:
         issues: list[SourceIssue] = []
         self._projects(issues)
         sessions = self._session_files(issues).keys() | set(self._directories(self._messages_at, []))
-        for session_id, entries in self._orphans(issues).items():
+        for session_id, entries in self._known_orphans(issues).items():
             if session_id not in sessions:
                 issues += [
                     SourceIssue(f"{self._part_directory(session_id, message_id)}/{entry.name}", _ORPHAN) for message_id, entry in entries
@@ -192,6 +192,14 @@ class JsonTreeSource:
                 projects.append(shapes.project_record(data, project_id=project_id, notes=notes))
             report(issues, f"project/{entry.name}", notes, loaded=data is not None)
         return projects
+
+    def _known_orphans(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
+        """Look for orphans once in the reader's life."""
+        if self._orphans_found is None:
+            found: list[SourceIssue] = []
+            self._orphans_found = self._orphans(found), found
+        issues += self._orphans_found[1]
+        return self._orphans_found[0]
 
     def _orphans(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
         """Map each session to the parts, with their message ids, whose message is stored nowhere: only they say whose they are."""
@@ -393,6 +401,11 @@ def _fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
         latest_ns = max(latest_ns, changed_ns)
     digest.update(("\n".join(states) + "\n\n").encode())
     return latest_ns // 1_000_000
+
+
+def _is_turn_of(session_id: str, at_ms: int) -> bool:
+    """Tell whether it is the day of the week on which a session is looked at in any case."""
+    return zlib.crc32(session_id.encode()) % 7 == at_ms // _DAY_MS % 7
 
 
 def _states_in(directory: str) -> list[tuple[str, int, int]]:

@@ -1,0 +1,116 @@
+"""Follow OpenCode's data as it grows: watch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from opencode_monitor.cli.importing import prepare_database
+from opencode_monitor.cli.render import note, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from zoneinfo import ZoneInfo
+
+    from opencode_monitor.cli.context import State
+    from opencode_monitor.ingest.watch import WatchState
+
+_BUSY_SECONDS = 1.0
+"""How long one try waits for another process; the watch tries until it gets its turn."""
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--poll", is_flag=True, help="Look at the files twice a second: for network drives, which send no notices.")
+@click.pass_obj
+def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
+    """Import what OpenCode writes, within two seconds, until stopped.
+
+    PATH is as for `import`; what is not there yet is waited for. Reports run meanwhile: the database is held only while something is
+    written, and another process that holds it is waited for. Ctrl-C ends it with exit code 130, SIGTERM with 0; nothing is lost either way.
+    """
+    from threading import Event  # noqa: PLC0415 - heavy imports stay inside commands
+
+    from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - as above
+    from opencode_monitor.ingest.watch import Watcher, WatchStopped  # noqa: PLC0415 - as above
+    from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
+
+    prepare_database(state)
+    engine = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS)
+    state.engines.append(engine)
+    stop = Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = signal.signal(signal.SIGTERM, end)
+    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    try:
+        Watcher(
+            engine,
+            paths,
+            os.environ,
+            stop,
+            _shown(state.zone, is_terminal=is_terminal, quiet=state.quiet),
+            poll=poll,
+            models_cache=lambda: find_cache(os.environ),
+        ).run()
+    except WatchStopped:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if is_terminal and not state.quiet:
+            click.echo(err=True)
+
+
+def _shown(zone: ZoneInfo, *, is_terminal: bool, quiet: bool) -> Callable[[WatchState], None]:
+    """Return what shows each state: in one line that is written anew on a terminal, in a line each elsewhere."""
+
+    def show(state: WatchState) -> None:
+        if quiet:
+            return
+        if is_terminal:
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            line = plain(status_line(state, zone), limit=max(width - 1, 1))
+            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+        else:
+            note(plain(log_line(state)))
+
+    return show
+
+
+def status_line(state: WatchState, zone: ZoneInfo) -> str:
+    """Say in one line what a watch is doing and has done.
+
+    Args:
+        state: What it is doing.
+        zone: Whose clock the time is of.
+    """
+    done = f"{state.new:,} new, {state.changed:,} changed"
+    when = f", last at {state.at.replace(tzinfo=state.at.tzinfo or UTC).astimezone(zone):%H:%M:%S}" if state.at else ""
+    doing = f"waiting: {state.problem}" if state.problem else f"watching {_sources(state)}"
+    return f"{doing} · {done}{when}"
+
+
+def log_line(state: WatchState) -> str:
+    """Say in one line what has just happened.
+
+    Args:
+        state: What a watch is doing now.
+    """
+    if state.last is not None:
+        counts = state.last.counts
+        skipped = sum(state.last.skipped.values())
+        return f"imported {counts.new:,} new, {counts.changed:,} changed" + (f", {skipped:,} skipped" if skipped else "")
+    return f"waiting: {state.problem}" if state.problem else f"watching {_sources(state)}"
+
+
+def _sources(state: WatchState) -> str:
+    return f"{state.sources} {'source' if state.sources == 1 else 'sources'}"

@@ -1,0 +1,225 @@
+"""`watch` beside a store that grows, moves from one generation to the next, or cannot be read for a while; in real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+import generations
+import stores
+from commands import run
+from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.ingest.pipeline import import_sources
+from opencode_monitor.integrity.fingerprint import differences, fingerprint
+from opencode_monitor.sources.discover import find_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROGRAM = Path(sys.executable).with_name("opencode-monitor")
+PATIENCE_S = 60
+"""How long something may take on a machine that has other things to do; what it takes is not measured here."""
+NOT_THE_SAME_TWICE = {
+    "sources.first_imported_at",
+    "sources.last_imported_at",
+    "sources.state",
+    "source_sessions.imported_at",
+    "session_resource_metrics.updated_at",
+}
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
+        time.sleep(0.2)
+
+
+HOLDER = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class Watch:
+    """A running `watch`, with what it has said so far."""
+
+    def __init__(self, database: Path, *arguments: object, quiet: bool = False) -> None:
+        self.log = database.with_suffix(".log")
+        options = ["-q"] if quiet else []
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([PROGRAM, "--db", database, *options, "watch", *map(str, arguments)], stderr=log, stdout=log)
+
+    def said(self) -> str:
+        return "\n".join(line for line in self.log.read_text().splitlines() if "nanobind" not in line and "leaked" not in line)
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.said() or self.process.poll() is not None, text)
+        assert text in self.said()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def database(duckdb_at_head: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "monitor" / "monitor.duckdb"
+    file.parent.mkdir()
+    file.write_bytes(duckdb_at_head.read_bytes())
+    return file
+
+
+@pytest.fixture
+def watch(database: Path) -> Iterator[Callable[..., Watch]]:
+    started: list[Watch] = []
+
+    def start(*arguments: object, **options: Any) -> Watch:
+        started.append(Watch(database, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def value(database: Path, query: str) -> Any:
+    """Ask the database as a report does: read only, and as often as it takes while the watch writes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with duckdb.connect(str(database), read_only=True) as connection:
+                row = connection.execute(query).fetchone()
+                assert row is not None
+                return row[0]
+        except duckdb.IOException:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def has_rows(database: Path, count: int) -> bool:
+    """Tell whether so many messages and parts have arrived, without the steps that stand in for those still to come."""
+    query = "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts WHERE part_id NOT LIKE '%:%')"
+    return bool(value(database, query) == count)
+
+
+def replay(store: stores.Store, connection: sqlite3.Connection) -> Iterator[None]:
+    """Write a store's rows into an open database one message at a time, as they were made: a message begins without usage."""
+    for session in store.sessions:
+        row = (session["id"], session["projectID"], None, session["directory"], session["title"], session["version"])
+        at = session["time"]["created"]
+        connection.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, at, at))
+        for message in (message for message in store.messages if message["sessionID"] == session["id"]):
+            made = message["time"]["created"]
+            begun = {key: value for key, value in message.items() if key not in ("cost", "tokens", "finish")}
+            of_message = (message["id"], session["id"], made, made, stores._data(begun))
+            connection.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?)", of_message)
+            for part in generations.parts_of(store, message):
+                values = (part["id"], message["id"], session["id"], made, made, stores._data(part))
+                connection.execute("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?)", values)
+            connection.execute(
+                "UPDATE message SET data = ?, time_updated = ? WHERE id = ?", (stores._data(message), made + 5_000, message["id"])
+            )
+            connection.execute("UPDATE session SET time_updated = ? WHERE id = ?", (session["time"]["updated"], session["id"]))
+            yield
+
+
+@pytest.mark.long
+def test_watch_growing_database_is_imported_while_reports_run(
+    watch: Callable[..., Watch], database: Path, migrated_duckdb_url: str, tmp_path: Path
+) -> None:
+    store = generations.known_session("1.18.33")
+    data = tmp_path / "opencode"
+    empty = stores.Store()
+    stores.add_project(empty)
+    path = stores.write_sqlite(empty, data)
+    following = watch(data, quiet=True)
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as opencode:
+        opencode.execute("PRAGMA journal_mode = WAL")
+        seen = []
+        for _ in replay(store, opencode):
+            written = opencode.execute("SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM part)").fetchone()[0]
+            wait_until(partial(has_rows, database, written), f"{written} rows")
+            seen.append(written)
+        daily = run("--db", database, "--tz", "UTC", "daily", "--last", "all", "--json")
+        wait_until(lambda: value(database, "SELECT sum(call_count) FROM messages") == 2, "both calls")
+        exit_code = following.end()
+
+    engine, other = create_database_engine(f"duckdb:///{database}"), create_database_engine(migrated_duckdb_url)
+    import_sources(other, find_sources(data, {}))
+    with engine.connect() as connection, other.connect() as undisturbed:
+        differ = differences(fingerprint(connection), fingerprint(undisturbed))
+    assert seen == sorted(seen)
+    assert daily.exit_code == 0, daily.stderr
+    assert run("--db", database, "--tz", "UTC", "daily", "--last", "all", "--json").json["totals"]["calls"] == 2
+    assert set(differ) <= NOT_THE_SAME_TWICE
+    assert (exit_code, following.said()) == (0, "")
+
+
+@pytest.mark.long
+def test_watch_outlives_every_change_of_store(watch: Callable[..., Watch], database: Path, tmp_path: Path) -> None:
+    store = generations.known_session()
+    data = tmp_path / "home" / "opencode"
+    following = watch(data)
+    following.wait_for("waiting: no OpenCode data yet")
+
+    stores.write_json(store, data)
+    wait_until(lambda: value(database, "SELECT count(*) FROM messages WHERE call_count > 0") == 2, "the JSON tree")
+    stores.add_call(store, store.sessions[0], stores.START_MS + 120_000)
+    path = stores.write_sqlite(store, data)
+    wait_until(lambda: value(database, "SELECT count(*) FROM messages WHERE call_count > 0") == 3, "the database of 1.x")
+    stores.add_call(store, store.sessions[0], stores.START_MS + 180_000)
+    generations.write_sqlite_v2(store, data)
+    wait_until(lambda: value(database, "SELECT count(*) FROM messages WHERE call_count > 0") == 4, "the tables of 2.x")
+    whole = path.read_bytes()
+    path.write_bytes(b"no database" * 100)
+    following.wait_for(f"waiting: {path} is not a SQLite database")
+    path.write_bytes(whole)
+    beta = stores.Store(counter=9_000)
+    stores.add_call(beta, stores.add_session(beta, stores.START_MS), stores.START_MS)
+    stores.write_sqlite(beta, data, "opencode-beta.db")
+    wait_until(lambda: value(database, "SELECT count(*) FROM messages WHERE call_count > 0") == 5, "another channel's database")
+
+    with duckdb.connect(str(database), read_only=True) as connection:
+        cost = connection.execute("SELECT sum(total_cost_usd) FROM session_resource_metrics").fetchone()
+    assert cost == (store.total[6] + beta.total[6],)
+    assert following.end(signal.SIGINT) == 130
+    assert following.said().splitlines()[-1] == "interrupted; what was finished is kept, run the command again to go on"
+
+
+@pytest.mark.long
+def test_watch_polls_and_waits_for_a_database_in_use(watch: Callable[..., Watch], database: Path, tmp_path: Path) -> None:
+    store = generations.known_session("1.18.33")
+    data = tmp_path / "opencode"
+    stores.write_json(store, data)
+    polling = watch(data, "--poll")
+    polling.wait_for("imported 13 new, 0 changed")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    stores.add_call(store, store.sessions[0], stores.START_MS + 120_000)
+    stores.write_json(store, data)
+    polling.wait_for("waiting: database is in use by")
+    holder.communicate()
+    wait_until(lambda: value(database, "SELECT count(*) FROM messages") == 4, "the second import")
+
+    assert polling.end() == 0
+    lines = polling.said().splitlines()
+    assert lines[1].startswith("waiting: database is in use by 'python")
+    assert (lines[0], lines[-1]) == ("imported 13 new, 0 changed", "imported 5 new, 1 changed")
