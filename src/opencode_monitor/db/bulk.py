@@ -111,12 +111,29 @@ def pack(dialect_name: str, table: sa.Table, columns: Sequence[str], rows: Seque
     return PackedRows(table, chosen, len(values[0]), values, None)
 
 
-def upsert_packed(connection: sa.Connection, packed: PackedRows, *, reset: Collection[str] = (), absent: bool = False) -> BulkCounts:
-    """Write packed rows; for the rest see `upsert`."""
+def upsert_packed(
+    connection: sa.Connection,
+    packed: PackedRows,
+    *,
+    reset: Collection[str] = (),
+    kept: Collection[str] = (),
+    absent: bool = False,
+) -> BulkCounts:
+    """Write packed rows; for the rest see `upsert`.
+
+    Args:
+        connection: As for `upsert`.
+        packed: The rows.
+        reset: As for `upsert`.
+        kept: Columns that a row which is stored already keeps as they are.
+        absent: As for `upsert`.
+    """
     if not packed.count:
         return BulkCounts()
     table = packed.table
-    compared = [column for column in packed.columns if not column.primary_key and not column.info.get("write_once")]
+    compared = [
+        column for column in packed.columns if not column.primary_key and not column.info.get("write_once") and column.name not in kept
+    ]
     name = f"staged_{table.name}"
     staging = (
         _copied(connection, name, packed.columns, packed.values)

@@ -21,6 +21,7 @@ REVISIONS = (
     "source_marks",
     "tool_facts",
     "source_state",
+    "omitted_texts",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 
