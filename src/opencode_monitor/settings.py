@@ -30,6 +30,7 @@ class Settings(BaseSettings):
             a plain path is also understood.
         tz: The time zone of days in reports, an IANA name; the system's where absent.
         cost: Which of the three numbers the reports show: list, reported or paid.
+        no_content: Whether imports leave prompts, answers, tool arguments and output out.
         working_trees: Whether an import looks into the `.git` of the sessions' directories for what was checked out.
         mcp_servers: Names of MCP servers beyond those in OpenCode's configuration, separated by commas.
         file_tools: Tools of MCP servers or plugins that work on files, as `tool=read`, separated by commas.
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     )
     tz: str | None = None
     cost: str = "list"
+    no_content: bool = False
     working_trees: bool = True
     mcp_servers: str = ""
     file_tools: str = ""

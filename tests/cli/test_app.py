@@ -209,16 +209,17 @@ class TestProcess:
 import os, signal
 # Whoever runs the tests in the background may have turned the signal off, which is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import pipeline, writing
 from opencode_monitor.cli.app import main
 pipeline.BATCH_RECORDS = 100
-load, loaded = pipeline._load_batch, []
-def load_and_interrupt(*arguments, **options):
-    loaded.append(1)
-    if len(loaded) == 2:
+writing.TRANSACTION_BATCHES = 1
+write, written = writing.Writer.write, []
+def write_and_interrupt(*arguments, **options):
+    written.append(1)
+    if len(written) == 2:
         os.kill(os.getpid(), signal.SIGINT)
-    load(*arguments, **options)
-pipeline._load_batch = load_and_interrupt
+    write(*arguments, **options)
+writing.Writer.write = write_and_interrupt
 main(["--db", {str(database)!r}, "import", {str(tmp_path / "opencode")!r}])
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

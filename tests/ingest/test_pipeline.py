@@ -493,7 +493,10 @@ class TestCrash:
         assert again == derived
         assert dump(engine) == dump(other_engine)
 
-    def test_import_sources_killed_inside_a_batch_goes_on(self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("together", [1, 2])
+    def test_import_sources_killed_inside_a_transaction_goes_on(
+        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, together: int
+    ) -> None:
         stores.write_sqlite(stores.sample(), tmp_path / "store")
         program = f"""
 import os, signal
@@ -501,22 +504,23 @@ from datetime import datetime
 from pathlib import Path
 from sqlalchemy import event
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import pipeline, writing
 from opencode_monitor.sources.discover import find_sources
 
-pipeline.BATCH_RECORDS = 150
+pipeline.BATCH_RECORDS = {150 // together}
+writing.TRANSACTION_BATCHES = {together}
 engine = create_database_engine(os.environ["DATABASE"])
 batches = 0
 
-def kill_in_second_batch(connection, cursor, statement, *_):
-    if batches == 1 and statement.startswith("UPDATE messages"):
+def kill_in_second_transaction(connection, cursor, statement, *_):
+    if batches >= {together} and statement.startswith("UPDATE messages"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def count(done, total):
     global batches
     batches += 1
 
-event.listen(engine, "before_cursor_execute", kill_in_second_batch)
+event.listen(engine, "before_cursor_execute", kill_in_second_transaction)
 now = datetime.fromisoformat({NOW.isoformat()!r})
 pipeline.import_sources(engine, find_sources(Path({str(tmp_path / "store")!r}), {{}}), now=now, progress=count)
 """

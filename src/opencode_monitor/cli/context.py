@@ -91,11 +91,11 @@ class State:
         """Tell whether there is something to read; a server is taken to be there."""
         return self.database_file is None or self.database_file.exists()
 
-    def engine(self, *, read_only: bool = False) -> Engine:
-        """Return an engine for the database."""
+    def engine(self, *, read_only: bool = False, loading: bool = False) -> Engine:
+        """Return an engine for the database; for what the two mean, see `create_database_engine`."""
         from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
-        engine = create_database_engine(self.database_url, wait_seconds=self.wait_seconds, read_only=read_only)
+        engine = create_database_engine(self.database_url, wait_seconds=self.wait_seconds, read_only=read_only, loading=loading)
         self.engines.append(engine)
         return engine
 

@@ -28,10 +28,25 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="WHEN", help="Leave out sessions that did not change after this.")
 @click.option("--full", is_flag=True, help="Read unchanged sessions too.")
 @click.option("--carried", is_flag=True, help="Then bring carried costs up to date, as `metrics carried` does.")
+@click.option(
+    "--content/--no-content",
+    "with_texts",
+    default=None,
+    help="Store texts too, or only names, times, tokens, costs and sizes. [default: $OPENCODE_MONITOR_NO_CONTENT, else with]",
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
 @json_option
 @click.pass_obj
-def import_(state: State, paths: tuple[Path, ...], since: str | None, full: bool, carried: bool, dry_run: bool, as_json: bool) -> None:
+def import_(
+    state: State,
+    paths: tuple[Path, ...],
+    since: str | None,
+    full: bool,
+    carried: bool,
+    with_texts: bool | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Import what is new or changed in OpenCode's data.
 
     PATH is a data directory, its storage directory, one project's tree of OpenCode 0.0 to 0.5, a database file, or a file that
@@ -47,14 +62,18 @@ def import_(state: State, paths: tuple[Path, ...], since: str | None, full: bool
         return
     since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
     prepare_database(state)
-    summary = run_import(state, locations, full=full, since=since_moment)
+    if with_texts is None:
+        with_texts = stores_texts()
+    summary = run_import(state, locations, full=full, since=since_moment, with_texts=with_texts)
     leave_sums(state)
     if carried:
         note(run_carried(state), quiet=state.quiet)
     if as_json:
-        click.echo(envelope("import", rows=[], totals=_as_counts(summary)))
+        click.echo(envelope("import", rows=[], totals=_as_counts(summary) | {"content": with_texts}))
     else:
         _print_summary(state, summary)
+        if not with_texts:
+            note("Texts were left out (--no-content); what was stored before stays.", quiet=state.quiet)
 
 
 @click.command()
@@ -101,7 +120,16 @@ def prepare_database(state: State) -> None:
         upgrade(state.database_url, wait_seconds=state.wait_seconds)
 
 
-def run_import(state: State, locations: list[SourceLocation], *, full: bool = False, since: object = None) -> ImportSummary:
+def stores_texts() -> bool:
+    """Tell whether the settings have imports store texts."""
+    from opencode_monitor.settings import load_settings  # noqa: PLC0415 - pydantic takes 0.1 s
+
+    return not load_settings().no_content
+
+
+def run_import(
+    state: State, locations: list[SourceLocation], *, full: bool = False, since: object = None, with_texts: bool = True
+) -> ImportSummary:
     """Import with a progress bar on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 
@@ -120,11 +148,12 @@ def run_import(state: State, locations: list[SourceLocation], *, full: bool = Fa
     with bar:
         task = bar.add_task("import", total=None)
         return import_sources(
-            state.engine(),
+            state.engine(loading=True),
             locations,
             full=full,
             since=since,  # type: ignore[arg-type] # a datetime or None
             models_cache=find_cache(os.environ),
+            with_texts=with_texts,
             surroundings=_surroundings(),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

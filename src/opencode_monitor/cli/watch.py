@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.importing import prepare_database
+from opencode_monitor.cli.importing import prepare_database, stores_texts
 from opencode_monitor.cli.render import note, plain
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             _shown(state.zone, is_terminal=is_terminal, quiet=state.quiet),
             poll=poll,
             models_cache=lambda: find_cache(os.environ),
+            with_texts=stores_texts(),
         ).run()
     except WatchStopped:
         pass

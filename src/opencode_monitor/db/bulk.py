@@ -10,8 +10,10 @@ connection rewrites the end of every table that was written.
 from __future__ import annotations
 
 import contextlib
+from array import array
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -23,9 +25,10 @@ from sqlalchemy.dialects import postgresql
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-__all__ = ["BulkCounts", "staged", "upsert"]
+__all__ = ["BulkCounts", "PackedRows", "pack", "staged", "upsert", "upsert_packed"]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - database times are UTC without a zone
+_UTC_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -68,20 +71,84 @@ def upsert(
     Returns:
         The counts. Of several rows with the same key the last one counts, once.
     """
-    if not rows:
-        return BulkCounts()
-    chosen = [table.c[name] for name in columns]
-    key = list(table.primary_key.columns)
-    values = _last_per_key(_transpose(rows), [columns.index(column.name) for column in key])
-    compared = [column for column in chosen if not column.primary_key and not column.info.get("write_once")]
+    return upsert_packed(connection, pack(connection.dialect.name, table, columns, rows), reset=reset, absent=absent)
 
-    with _staged(connection, f"staged_{table.name}", chosen, values) as source:
-        insert = postgresql.insert(table).from_select(columns, sa.select(source), include_defaults=False)
-        new = _execute(connection, insert if absent else insert.on_conflict_do_nothing(index_elements=key))
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Rows of a table as columns, in the form in which an engine takes them.
+
+    Attributes:
+        table: Where they belong.
+        columns: What they hold.
+        count: How many they are; of several with the same key, the last one.
+        values: The columns' values; empty where DuckDB reads the batch.
+        batch: The same in Arrow's form, for DuckDB.
+    """
+
+    table: sa.Table
+    columns: Sequence[sa.Column[Any]]
+    count: int
+    values: Sequence[Sequence[Any]]
+    batch: nanoarrow.Array | None
+
+
+def pack(dialect_name: str, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> PackedRows:
+    """Do what can be done of an upsert without a connection: another thread may, while one writes.
+
+    Args:
+        dialect_name: The engine that is to get the rows.
+        table: Its primary key identifies a row.
+        columns: What the rows hold, in their order; the whole primary key is among them.
+        rows: Values as for `upsert`.
+    """
+    chosen = [table.c[name] for name in columns]
+    if not rows:
+        return PackedRows(table, chosen, 0, (), None)
+    values = _last_per_key(_transpose(rows), [columns.index(column.name) for column in table.primary_key.columns])
+    if dialect_name == "duckdb":
+        return PackedRows(table, chosen, len(values[0]), (), _arrow_batch(chosen, values))
+    return PackedRows(table, chosen, len(values[0]), values, None)
+
+
+def upsert_packed(
+    connection: sa.Connection,
+    packed: PackedRows,
+    *,
+    reset: Collection[str] = (),
+    kept: Collection[str] = (),
+    absent: bool = False,
+) -> BulkCounts:
+    """Write packed rows; for the rest see `upsert`.
+
+    Args:
+        connection: As for `upsert`.
+        packed: The rows.
+        reset: As for `upsert`.
+        kept: Columns that a row which is stored already keeps as they are.
+        absent: As for `upsert`.
+    """
+    if not packed.count:
+        return BulkCounts()
+    table = packed.table
+    compared = [
+        column for column in packed.columns if not column.primary_key and not column.info.get("write_once") and column.name not in kept
+    ]
+    name = f"staged_{table.name}"
+    staging = (
+        _copied(connection, name, packed.columns, packed.values)
+        if packed.batch is None
+        else _registered(connection, name, packed.columns, packed.batch)
+    )
+    with staging as source:
+        names = [column.name for column in packed.columns]
+        insert = postgresql.insert(table).from_select(names, sa.select(source), include_defaults=False)
+        keep_stored = insert.on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
+        new = _execute(connection, insert if absent else keep_stored)
         changed = 0
-        if compared and new < len(values[0]):
+        if compared and new < packed.count:
             changed = _execute(connection, _update_of_changed(connection, table, source, compared, reset))
-    return BulkCounts(new, changed, len(values[0]) - new - changed)
+    return BulkCounts(new, changed, packed.count - new - changed)
 
 
 @contextlib.contextmanager
@@ -100,33 +167,23 @@ def staged(
         What to select from, with the given columns.
     """
     values = _transpose(rows) if rows else [()] * len(columns)
-    with _staged(connection, name, columns, values) as source:
+    staging = (
+        _registered(connection, name, columns, _arrow_batch(columns, values))
+        if connection.dialect.name == "duckdb"
+        else _copied(connection, name, columns, values)
+    )
+    with staging as source:
         yield source
 
 
-@contextlib.contextmanager
-def _staged(
-    connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]
-) -> Iterator[sa.FromClause]:
-    mechanism = _registered if connection.dialect.name == "duckdb" else _copied
-    with mechanism(connection, name, columns, values) as source:
-        yield source
-
-
-@contextlib.contextmanager
-def _registered(
-    connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]
-) -> Iterator[sa.FromClause]:
-    """Let DuckDB read the rows from this process's memory."""
+def _arrow_batch(columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]) -> nanoarrow.Array:
+    """Put columns into the form that DuckDB reads from this process's memory."""
     arrays: dict[str, Any] = {}
-    selected: list[sa.ColumnElement[Any]] = []
     for column, column_values in zip(columns, values, strict=True):
         arrow_type = _arrow_type(column.type)
-        sent: sa.ColumnElement[Any] = sa.column(column.name, column.type)
-        if arrow_type is None:
-            arrow_type, sent = nanoarrow.large_string(), sa.cast(sa.column(column.name, sa.Text()), column.type)
-        arrays[column.name] = nanoarrow.c_array(list(_arrow_values(column.type, column_values)), arrow_type)
-        selected.append(sent.label(column.name))
+        sent = list(_arrow_values(column.type, column_values))
+        is_text = arrow_type is None or isinstance(_plain(column.type), sa.String)
+        arrays[column.name] = _arrow_texts(sent) if is_text else nanoarrow.c_array(sent, arrow_type)
     batch = nanoarrow.c_array_from_buffers(
         nanoarrow.struct({column_name: array.schema for column_name, array in arrays.items()}),
         length=len(values[0]),
@@ -134,8 +191,30 @@ def _registered(
         children=arrays.values(),
         null_count=0,
     )
+    return nanoarrow.Array(batch)
+
+
+def _arrow_texts(texts: list[str | None]) -> Any:
+    """Put texts into Arrow's form; nanoarrow's own way leaves the encoded text with each string, which doubles what they take."""
+    encoded = [b"" if text is None else text.encode() for text in texts]
+    offsets = array("q", [0, *accumulate(map(len, encoded))])
+    null_count = texts.count(None)
+    present = nanoarrow.c_buffer([text is not None for text in texts], nanoarrow.bool_()) if null_count else None
+    buffers = [present, offsets, b"".join(encoded)]
+    return nanoarrow.c_array_from_buffers(nanoarrow.large_string(), len(texts), buffers, null_count=null_count)
+
+
+@contextlib.contextmanager
+def _registered(connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], batch: nanoarrow.Array) -> Iterator[sa.FromClause]:
+    """Let DuckDB read the rows from this process's memory."""
+    selected: list[sa.ColumnElement[Any]] = []
+    for column in columns:
+        sent: sa.ColumnElement[Any] = sa.column(column.name, column.type)
+        if _arrow_type(column.type) is None:
+            sent = sa.cast(sa.column(column.name, sa.Text()), column.type)
+        selected.append(sent.label(column.name))
     duckdb_connection: Any = connection.connection.driver_connection
-    duckdb_connection.register(name, nanoarrow.Array(batch))
+    duckdb_connection.register(name, batch)
     try:
         yield sa.select(*selected).select_from(sa.table(name)).subquery(name)
     finally:
@@ -248,6 +327,8 @@ def _arrow_values(type_: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Ite
         case sa.String() | sa.Integer() | sa.Float() | sa.Boolean():
             return values
         case sa.DateTime():
+            if all(value is None or value.tzinfo is UTC for value in values):  # nothing to convert, as with nearly all
+                return [None if value is None else (value - _UTC_EPOCH) // _MICROSECOND for value in values]
             naive = _utc_times(type_, values)
             return (None if value is None else (value - _EPOCH) // _MICROSECOND for value in naive)
         case sa.JSON():

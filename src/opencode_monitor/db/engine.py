@@ -40,12 +40,25 @@ DUCKDB_SETTINGS = {
     "python_enable_replacements": False,
 }
 
+LOADING_SETTINGS = {
+    # An import's own memory lies on top; together they stay below 900 MB. Less than this fails where a checkpoint compresses long texts.
+    "memory_limit": "400MB",
+    "checkpoint_threshold": "96MB",
+}
+"""What differs for an engine that loads much."""
+
+LOADING_ROW_GROUP = 8_192
+"""Rows in a row group of a table that is loaded. A checkpoint writes again the last group of a table, if anything was added to it. With
+122,880 rows, DuckDB's default, an import of 1.4 GB wrote most of its tool output three times, and of a larger store more often still."""
+
+_LOADED = "monitor"  # what the file is called inside DuckDB where it is attached
+
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _POSTGRESQL_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SECRET_PARAMETERS = {"motherduck_token", "password", "sslpassword"}
 
 
-def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, read_only: bool = False) -> sa.Engine:
+def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, read_only: bool = False, loading: bool = False) -> sa.Engine:
     """Make an engine for a DuckDB file or a PostgreSQL database; nothing is opened yet.
 
     Opening raises this package's errors, unwrapped: `DatabaseBusyError` when another process holds the file for longer
@@ -55,6 +68,8 @@ def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, rea
         url: `duckdb:///PATH` or `postgresql://USER@HOST/NAME`.
         wait_seconds: How long to wait for the file's lock, or for the server's answer.
         read_only: Refuse writing; several processes may then read a DuckDB file at once.
+        loading: Much is going to be written: keep memory low, and write everything once. No other engine of this process can have the
+            file open meanwhile.
 
     Raises:
         UsageError: For any other kind of URL.
@@ -62,7 +77,7 @@ def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, rea
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "duckdb":
-        return _create_duckdb_engine(parsed, wait_seconds=wait_seconds, read_only=read_only)
+        return _create_duckdb_engine(parsed, wait_seconds=wait_seconds, read_only=read_only, loading=loading and not read_only)
     return _create_postgresql_engine(parsed, wait_seconds=wait_seconds, read_only=read_only)
 
 
@@ -96,24 +111,49 @@ def _parse(url: str | sa.URL) -> sa.URL:
     raise UsageError(f"'{parsed.drivername}' databases are not supported. Use duckdb:///PATH or postgresql://USER@HOST/NAME.")
 
 
-def _create_duckdb_engine(url: sa.URL, *, wait_seconds: float, read_only: bool) -> sa.Engine:
+def _create_duckdb_engine(url: sa.URL, *, wait_seconds: float, read_only: bool, loading: bool) -> sa.Engine:
+    is_memory = url.database == MEMORY
+    path = Path(str(url.database))
+    is_attached = loading and not is_memory
+    settings: dict[str, Any] = dict(DUCKDB_SETTINGS)
+    if is_attached:
+        # Named, so that all connections of the process share it, as they do with a file; what does not fit in memory goes beside the file.
+        url = url.set(database=f"{MEMORY}{path.absolute()}")
+        settings |= {**LOADING_SETTINGS, "temp_directory": f"{path}.tmp"}
     # NullPool: a pooled connection keeps the file locked against every other process while it does nothing. In memory
     # the connection is the database, so there is exactly one.
     engine = sa.create_engine(
         url,
-        poolclass=StaticPool if url.database == MEMORY else NullPool,
-        connect_args={"config": dict(DUCKDB_SETTINGS), "read_only": read_only},
+        poolclass=StaticPool if is_memory else NullPool,
+        connect_args={"config": settings, "read_only": read_only},
     )
-    path = Path(str(url.database))
 
     def connect(dialect: sa.Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> Any:
         del record
-        if url.database != MEMORY:
+        if not is_memory:
             _prepare_file(path, read_only=read_only)
-        return _open_duckdb(lambda: dialect.connect(*cargs, **cparams), path, wait_seconds)
+
+        def open_file() -> Any:
+            connection = dialect.connect(*cargs, **cparams)
+            if is_attached:
+                _attach(connection, path)
+            return connection
+
+        return _open_duckdb(open_file, path, wait_seconds)
 
     event.listen(engine, "do_connect", connect)
     return engine
+
+
+def _attach(connection: Any, path: Path) -> None:
+    """Attach the file with small row groups: they cannot be asked for in any other way."""
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute(f"ATTACH IF NOT EXISTS '{quoted}' AS {_LOADED} (ROW_GROUP_SIZE {LOADING_ROW_GROUP})")
+        connection.execute(f"USE {_LOADED}")
+    except duckdb.Error:
+        connection.close()
+        raise
 
 
 def _prepare_file(path: Path, *, read_only: bool) -> None:

@@ -22,6 +22,7 @@ REVISIONS = (
     "source_state",
     "tool_facts",
     "call_facts",
+    "omitted_texts",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

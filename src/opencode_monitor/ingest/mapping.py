@@ -55,6 +55,15 @@ class SessionRows:
     derived_messages: set[str] = field(default_factory=set)
     inline: frozenset[str] = frozenset()
 
+    @property
+    def chars(self) -> int:
+        """About how many characters of text the rows hold."""
+        messages: list[Any] = self.rows["messages"]
+        parts: list[Any] = self.rows["parts"]
+        added: int = sum(row.added_chars for row in messages)
+        written: int = sum(row.written_chars or 0 for row in parts)
+        return added + written
+
 
 def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = (), *, file_tools: Mapping[str, str] | None = None) -> SessionRows:
     """Map one session.

@@ -196,6 +196,15 @@ class CompactionRow(NamedTuple):
     overflow: bool | None
 
 
+class OmittedTextRow(NamedTuple):
+    """A row of `omitted_texts`."""
+
+    part_id: str
+    session_id: str
+    written_chars: int
+    output_chars: int
+
+
 ROW_TYPES: dict[str, type[Sequence[object]]] = {
     "models": ModelRow,
     "sessions": SessionRow,
@@ -210,5 +219,6 @@ ROW_TYPES: dict[str, type[Sequence[object]]] = {
     "patches": PatchRow,
     "attachments": AttachmentRow,
     "compactions": CompactionRow,
+    "omitted_texts": OmittedTextRow,
 }
 """Table -> type of its rows, parents before children: the order of loading."""

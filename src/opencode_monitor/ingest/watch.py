@@ -82,6 +82,7 @@ class Watcher:
         show: Told of each new state.
         poll: Ask the files, as on a network drive, from which no notices come.
         models_cache: Finds OpenCode's own price list, if there is one.
+        with_texts: As for `import_sources`.
         sweep_seconds: After how long all is looked for anew without a notice.
     """
 
@@ -92,6 +93,7 @@ class Watcher:
     show: Callable[[WatchState], None]
     poll: bool = False
     models_cache: Callable[[], Path | None] = lambda: None
+    with_texts: bool = True
     sweep_seconds: float = _SWEEP_S
     _state: WatchState = field(default_factory=WatchState)
     _locations: list[SourceLocation] = field(default_factory=list)
@@ -234,7 +236,12 @@ class Watcher:
         with self.engine.connect() as connection:
             require_head(connection)
         summary = import_sources(
-            self.engine, self._locations, now=datetime.now(UTC), models_cache=self.models_cache(), progress=self._after_batch
+            self.engine,
+            self._locations,
+            now=datetime.now(UTC),
+            models_cache=self.models_cache(),
+            with_texts=self.with_texts,
+            progress=self._after_batch,
         )
         if summary.counts.new or summary.counts.changed:
             state = self._state

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.db.dialect import integer_division
-from opencode_monitor.models import Compaction, CostBasis, ErrorEvent, Message, Part, StepEvent, TextMessage, ToolCall
+from opencode_monitor.models import Compaction, CostBasis, ErrorEvent, Message, OmittedText, Part, StepEvent, TextMessage, ToolCall
 from opencode_monitor.pricing.cost import in_scope
 from opencode_monitor.pricing.shares import placed_parts
 
@@ -142,15 +142,22 @@ def _parts(scope: ContextScope, restarts: sa.CTE, prunings: sa.CTE) -> sa.CTE:
         sa.func.length(ToolCall.tool_result).label("output"),
     ).where(scope.holds(ToolCall.session_id))
     error = sa.select(ErrorEvent.part_id, sa.func.length(ErrorEvent.error_message).label("chars")).where(scope.holds(ErrorEvent.session_id))
+    omission = sa.select(OmittedText.part_id, OmittedText.written_chars, OmittedText.output_chars).where(
+        scope.holds(OmittedText.session_id)
+    )
     texts, tools, errors = text.subquery("texts"), tool.subquery("tools"), error.subquery("tool_errors")
+    omitted = omission.subquery("omitted")
     is_ignored = sa.func.json_extract_path_text(Part.extra, "ignored") == "true"
-    written = (
+    stored = (
         sa.case((is_ignored, 0), else_=sa.func.coalesce(texts.c.chars, 0))
         + sa.func.coalesce(sa.func.length(Part.content), 0)
         + sa.func.coalesce(tools.c.arguments, 0)
     )
+    # Texts that were left out have the length that they had.
+    written = sa.case((omitted.c.part_id.is_(None), stored), (is_ignored, 0), else_=omitted.c.written_chars)
     # A tool that failed answers with its error; the error of a call itself is nothing that a later call is sent.
-    output = sa.case((tools.c.part_id.is_not(None), sa.func.coalesce(tools.c.output, errors.c.chars, 0)), else_=0)
+    answered = sa.func.coalesce(omitted.c.output_chars, tools.c.output, errors.c.chars, 0)
+    output = sa.case((tools.c.part_id.is_not(None), answered), else_=0)
     in_order: dict[str, Any] = {"partition_by": Part.session_id, "order_by": Part.sequence_number, "rows": (None, 0)}
     return (
         sa.select(
@@ -166,6 +173,7 @@ def _parts(scope: ContextScope, restarts: sa.CTE, prunings: sa.CTE) -> sa.CTE:
         .join(texts, texts.c.part_id == Part.part_id, isouter=True)
         .join(tools, tools.c.part_id == Part.part_id, isouter=True)
         .join(errors, errors.c.part_id == Part.part_id, isouter=True)
+        .join(omitted, omitted.c.part_id == Part.part_id, isouter=True)
         .join(restarts, sa.and_(restarts.c.session_id == Part.session_id, restarts.c.begins == Part.sequence_number), isouter=True)
         .join(prunings, prunings.c.part_id == Part.part_id, isouter=True)
         .where(scope.holds(Part.session_id), scope.holds(Message.session_id))

@@ -4,7 +4,7 @@ from opencode_monitor.db.base import Base
 from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
 from opencode_monitor.models.audit import MigrationAudit
 from opencode_monitor.models.carried import CarriedCost
-from opencode_monitor.models.ingest import GoneMessage, ImportIssue, IngestedSession, KnownSource
+from opencode_monitor.models.ingest import GoneMessage, ImportIssue, IngestedSession, KnownSource, OmittedText
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
 from opencode_monitor.models.parts import (
     PART_SUBTYPES,
@@ -42,6 +42,7 @@ __all__ = [
     "Model",
     "ModelAlias",
     "ModelPricing",
+    "OmittedText",
     "Part",
     "PartSubtype",
     "Patch",

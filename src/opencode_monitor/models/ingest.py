@@ -65,6 +65,22 @@ class GoneMessage(Base):
     gone_at: Mapped[datetime]
 
 
+class OmittedText(Base):
+    """How long the texts of a part were that an import without content left out: carried costs are shared by that.
+
+    Attributes:
+        written_chars: What was written for it: the text, the thinking, a tool's arguments.
+        output_chars: What a tool answered, or the error that it ended in.
+    """
+
+    __tablename__ = "omitted_texts"
+
+    part_id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str]
+    written_chars: Mapped[int]
+    output_chars: Mapped[int]
+
+
 class ImportIssue(Base):
     """One record that could not be read as it stands; the list shows what is wrong now, not what once was."""
 

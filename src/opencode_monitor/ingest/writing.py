@@ -1,0 +1,320 @@
+"""Write batches of mapped sessions: their rows, what became of those stored before, what was wrong, and how far the source is read.
+
+A transaction writes whole sessions, settles them, and notes how far their source is read; a crash leaves it wholly done or not begun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from opencode_monitor.db.bulk import BulkCounts, PackedRows, pack, staged, upsert, upsert_packed
+from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
+from opencode_monitor.ingest.choose import Opened, changed_ms
+from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages
+from opencode_monitor.ingest.omit import TEXT_COLUMNS
+from opencode_monitor.ingest.placed import STEP_SUFFIX
+from opencode_monitor.ingest.rows import ROW_TYPES
+from opencode_monitor.ingest.settle import settle_sessions
+from opencode_monitor.models import PART_SUBTYPES, Base, ImportIssue, Message, OmittedText, Part, PartSubtype, Session
+from opencode_monitor.sources.records import SourceIssue
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from opencode_monitor.ingest.mapping import SessionRows
+
+TRANSACTION_BATCHES = 10
+"""How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
+
+# Columns that the program computes, and that a changed source row makes stale.
+COMPUTED_COLUMNS = {
+    "messages": ("message_cost_usd", "cost_basis", "copied_from", "paid_cost_usd"),
+    "parts": ("part_cost_usd",),
+    "step_events": ("step_cost_usd", "price_id", "paid_cost_usd"),
+}
+COUNTED_TABLES = ("sessions", "messages", "parts")
+# Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
+SHARED_TABLES = ("models", "file_operations")
+
+
+@dataclass(slots=True)
+class ImportSummary:
+    """What an import did, in records: sessions, messages and parts.
+
+    Attributes:
+        sources: How many sources were read.
+        read: Records read from them, those of unchanged sessions left out.
+        counts: New, changed and unchanged rows; the records of a session that was not read again are unchanged.
+        skipped: Records that could not be loaded, by reason.
+        issues: Records that could not be read as they stand, loaded or not.
+    """
+
+    sources: int = 0
+    read: int = 0
+    counts: BulkCounts = field(default_factory=BulkCounts)
+    skipped: Counter[str] = field(default_factory=Counter)
+    issues: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sessions to write together, and their rows as the engine takes them, by table and whether they are derived."""
+
+    sessions: list[SessionRows]
+    packed: dict[tuple[str, bool], PackedRows]
+
+
+def pack_rows(sessions: list[SessionRows], dialect_name: str) -> dict[tuple[str, bool], PackedRows]:
+    """Put the rows of some sessions into the form that the engine takes, by table and whether they are derived.
+
+    Args:
+        sessions: The sessions with their rows.
+        dialect_name: The engine.
+    """
+    derived = {record_id for session in sessions for record_id in session.derived | session.derived_messages}
+    packed = {}
+    for table, row_type in ROW_TYPES.items():
+        columns = row_type._fields  # type: ignore[attr-defined] # every row type is a NamedTuple
+        rows = [row for session in sessions for row in session.rows[table]]
+        if table in ("messages", "parts"):
+            own = [row for row in rows if row[0] in derived]
+            packed[table, True] = pack(dialect_name, Base.metadata.tables[table], columns, own)
+            rows = [row for row in rows if row[0] not in derived]
+        packed[table, False] = pack(dialect_name, Base.metadata.tables[table], columns, rows)
+    return packed
+
+
+class Writer:
+    """Writes batches, several of them in one transaction as long as their sessions are new; each transaction settles what it wrote.
+
+    Leaving the context ends the open transaction.
+    """
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        one: Opened,
+        known: set[str],
+        *,
+        checkouts: Checkouts | None,
+        now: datetime,
+        summary: ImportSummary,
+        with_texts: bool = True,
+    ) -> None:
+        self._connection = connection
+        self._one = one
+        self._known = known  # the sessions that are stored
+        self._checkouts = checkouts
+        self._now = now
+        self._summary = summary
+        self._with_texts = with_texts
+        self._transaction: sa.RootTransaction | None = None
+        self._unsettled: list[str] = []
+        self._batches = 0
+
+    def __enter__(self) -> None:
+        """Begin nothing yet."""
+
+    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        """Settle and commit what is open, or roll it back after an error."""
+        if error_type is None:
+            self._finish()
+        elif self._transaction is not None:
+            self._transaction.rollback()
+
+    def write(self, batch: Batch) -> None:
+        """Write the rows of a batch."""
+        session_ids = [session.session_id for session in batch.sessions]
+        is_stored = not self._known.isdisjoint(session_ids)
+        outdated: Collection[str] = ()
+        if is_stored:
+            self._finish()
+            # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
+            with self._connection.begin():
+                sessions_of = _outdated_parts(self._connection, batch.sessions)
+                _delete_by_part(self._connection, PART_SUBTYPES, sessions_of)
+                # Killed before the next one ends, these sessions lack steps: the next import has to read them again.
+                forget_signatures(self._connection, set(sessions_of.values()))
+                outdated = sessions_of
+        if self._transaction is None:
+            self._transaction = self._connection.begin()
+        _delete_by_part(self._connection, (Part,), outdated)
+        if is_stored:
+            self._connection.execute(sa.delete(OmittedText).where(OmittedText.session_id.in_(session_ids)))
+        self._load(batch)
+        self._known.update(session_ids)
+        self._unsettled += session_ids
+        self._batches += 1
+        if is_stored or self._batches == TRANSACTION_BATCHES:
+            self._finish()
+
+    def _load(self, batch: Batch) -> None:
+        connection, sessions, summary = self._connection, batch.sessions, self._summary
+        is_new, is_refused = _refuse_taken_ids(connection, sessions)
+        packed = pack_rows(sessions, connection.dialect.name) if is_refused else batch.packed
+        here = {row[0] for session in sessions for row in session.rows["messages"]}
+        checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []
+        for session in sessions:
+            session.rows.clear()  # the texts are long
+        for table, is_derived in list(packed):
+            counts = upsert_packed(
+                connection,
+                packed.pop((table, is_derived)),
+                reset=COMPUTED_COLUMNS.get(table, ()),
+                kept=() if self._with_texts else TEXT_COLUMNS.get(table, ()),
+                absent=is_new and table not in SHARED_TABLES,
+            )
+            if table in COUNTED_TABLES and not is_derived:
+                summary.counts += counts
+        store_checkouts(connection, checked_out)
+        summary.read += sum(session.records for session in sessions)
+        source_id = self._one.location.source_id
+        replace_issues(connection, source_id, {session.session_id: session.issues for session in sessions}, self._now, summary)
+        if not is_new:
+            mark_gone_messages(connection, sessions, here, now=self._now)
+
+    def _finish(self) -> None:
+        if self._transaction is None:
+            return
+        settle_sessions(self._connection, self._unsettled, now=self._now)
+        self._note_read()
+        self._transaction.commit()
+        self._transaction = None
+        self._unsettled = []
+        self._batches = 0
+
+    def _note_read(self) -> None:
+        """Note what was read, as it was when its source was opened."""
+        source_id = self._one.location.source_id
+        stamps = [self._one.stamps[session_id] for session_id in self._unsettled]
+        marks = [
+            (
+                source_id,
+                stamp.session_id,
+                stamp.signature,
+                stamp.records,
+                self._now,
+                int(stamp.rank),
+                as_stored_time(changed_ms(stamp)),
+                None,
+            )
+            for stamp in stamps
+        ]
+        columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
+        upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)
+
+
+def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict[str, str]:
+    """Return the stored parts, with their sessions, of the batch's messages that stand for nothing any more, or came in another form.
+
+    Those are parts that this program derived, such as a message's step whose own record could be read by now; the recorded step of a
+    message whose step is derived now; and where a message holds its parts inside, all others, as they came from another generation's copy.
+    """
+    kept: set[str] = set()
+    messages: set[str] = set()
+    inline: set[str] = set()
+    for session in batch:
+        kept.update(row.part_id for row in session.rows["parts"])  # type: ignore[attr-defined] # PartRow
+        messages.update(row.message_id for row in session.rows["messages"])  # type: ignore[attr-defined] # MessageRow
+        inline |= session.inline
+    derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
+    is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
+    candidates = sa.select(Part.part_id, Part.message_id, Part.session_id, is_derived.label("is_derived")).where(
+        Part.session_id.in_([session.session_id for session in batch]),
+        sa.or_(is_derived, Part.part_type == "step_finish", sa.literal(bool(inline))),
+    )
+    return {
+        row.part_id: row.session_id
+        for row in connection.execute(candidates).all()
+        if row.part_id not in kept
+        and row.message_id in messages
+        and (row.is_derived or row.message_id in inline or (row.message_id in derives_step))
+    }
+
+
+def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: Collection[str]) -> None:
+    for model in models if part_ids else ():
+        connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
+
+
+def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> tuple[bool, bool]:
+    """Leave out messages and parts whose id another session has already: ids are unique in OpenCode, so one of the two is wrong.
+
+    Returns:
+        Whether the batch is all new, that is none of its sessions, messages and parts is stored yet; and whether anything was left out.
+    """
+    is_new = True
+    is_refused = False
+    for table, key, column in (
+        ("sessions", "session_id", Session.session_id),
+        ("messages", "message_id", Message.message_id),
+        ("parts", "part_id", Part.part_id),
+    ):
+        model = column.class_
+        ids = [(getattr(row, key), session.session_id) for session in batch for row in session.rows[table]]
+        columns = (sa.Column("id", sa.Text()), sa.Column("session_id", sa.Text()))
+        with staged(connection, "batch_ids", columns, ids) as batch_ids:
+            stored = connection.execute(
+                sa.select(batch_ids.c.id, batch_ids.c.session_id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
+            ).all()
+        is_new = is_new and not stored
+        taken = [row for row in stored if row.owner != row.session_id]
+        owners = {(row.id, row.session_id): row.owner for row in taken}
+        first: dict[str, str] = {}
+        for record_id, session_id in ids:
+            owner = first.setdefault(record_id, session_id)
+            if owner != session_id:
+                owners[record_id, session_id] = owner
+        for session in batch:
+            refused = {record_id: owner for (record_id, session_id), owner in owners.items() if session_id == session.session_id}
+            for record_id, owner in refused.items():
+                session.issues.append(SourceIssue(f"{table[:-1]}:{record_id}", f"id belongs to session {owner} already; not loaded"))
+            if refused:
+                is_refused = True
+                _drop(session, key, set(refused))
+    return is_new, is_refused
+
+
+def _drop(session: SessionRows, key: str, refused: set[str]) -> None:
+    parts = {row.part_id for row in session.rows["parts"] if getattr(row, key) in refused}  # type: ignore[attr-defined] # PartRow
+    for table, rows in session.rows.items():
+        if table == "messages":
+            session.rows[table] = [row for row in rows if key != "message_id" or row[0] not in refused]
+        elif rows and hasattr(rows[0], "part_id"):
+            session.rows[table] = [row for row in rows if row.part_id not in parts]  # type: ignore[attr-defined] # a row below parts
+
+
+def replace_issues(
+    connection: sa.Connection,
+    source_id: str,
+    issues: Mapping[str | None, Iterable[SourceIssue]],
+    now: datetime,
+    summary: ImportSummary,
+) -> None:
+    """Replace the issues of some sessions of a source; those of no session are under None."""
+    columns = (sa.Column("session_id", sa.Text()),)
+    with staged(connection, "reread_sessions", columns, [(session_id,) for session_id in issues]) as reread:
+        is_reread = sa.exists().where(reread.c.session_id.is_not_distinct_from(ImportIssue.session_id))
+        connection.execute(sa.delete(ImportIssue).where(ImportIssue.source_id == source_id, is_reread))
+    rows: list[tuple[Any, ...]] = []
+    for session_id, of_session in issues.items():
+        for issue in of_session:
+            identity = f"{source_id}\n{issue.record}\n{issue.reason}".encode()
+            issue_id = hashlib.blake2b(identity, digest_size=16).hexdigest()
+            rows.append((issue_id, source_id, session_id, issue.record, issue.reason, now))
+            if not issue.loaded:
+                summary.skipped[issue.reason] += 1
+    names = ("issue_id", "source_id", "session_id", "record", "reason", "seen_at")
+    upsert(connection, Base.metadata.tables["import_issues"], names, rows)
+    summary.issues += len(rows)
+
+
+def as_stored_time(milliseconds: int | None) -> datetime | None:
+    """Return the time of Unix milliseconds."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
