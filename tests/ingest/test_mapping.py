@@ -189,6 +189,64 @@ class TestParts:
         ]
         assert rows(out, "tool_calls")[0]["child_session_id"] == "ses_child"
 
+    def test_map_session_tool_error_of_2x_keeps_its_kind(self) -> None:
+        state = {"status": "error", "error": "No, look at the tests first.", "errorType": "permission.rejected"}
+
+        out = map_records(message(tokens=None, finish=None), part("tool", tool="edit", state=state))
+
+        (error,) = rows(out, "errors")
+        assert (error["error_category"], error["error_message"]) == ("permission", "No, look at the tests first.")
+        assert json.loads(error["error_data"]) == {"name": "permission.rejected", "message": "No, look at the tests first."}
+
+    def test_map_session_call_error_the_providers_answer_counts(self) -> None:
+        data = {
+            "message": "Bad Request",
+            "statusCode": 400,
+            "isRetryable": False,
+            "responseBody": '{"error": {"code": "insufficient_quota"}}',
+        }
+
+        out = map_records(message(tokens=None, finish=None, error={"name": "APIError", "data": data}))
+
+        (error,) = rows(out, "errors")
+        assert (error["error_category"], error["error_severity"], error["is_retryable"]) == ("resource", "critical", False)
+
+    @pytest.mark.parametrize(
+        ("metadata", "output", "status", "extra"),
+        [
+            ({"exit": 0}, "ok", "success", None),
+            ({"exit": 2}, "2 failed", "success", {"exit_code": 2}),
+            ({"exit": None}, "x\n\n(Command timed out after 120000 ms)", "timeout", None),
+        ],
+    )
+    def test_map_session_command_that_ends_badly_is_no_error(
+        self, metadata: dict[str, Any], output: str, status: str, extra: dict[str, Any] | None
+    ) -> None:
+        state = {"status": "completed", "input": {"command": "make"}, "output": output, "metadata": metadata}
+
+        out = map_records(message(tokens=None, finish=None), part("tool", tool="bash", state=state))
+
+        (core,) = rows(out, "parts")
+        assert rows(out, "tool_calls")[0]["status"] == status
+        assert (json.loads(core["extra"]) if core["extra"] else None) == extra
+        assert rows(out, "errors") == []
+
+    def test_map_session_thinking_of_2x_has_its_time(self) -> None:
+        times = {"created": CREATED_MS + 100, "completed": CREATED_MS + 350}
+
+        out = map_records(message(tokens=None, finish=None), part("reasoning", text="hm", time=times))
+
+        assert rows(out, "thinking_blocks")[0]["thinking_time_ms"] == 250.0
+
+    def test_map_session_skill_and_server_of_a_call_are_kept(self) -> None:
+        out = map_records(
+            message(tokens=None, finish=None),
+            part("tool", "prt_1", tool="skill", state={"status": "completed", "input": {"name": "deploy"}}),
+            part("tool", "prt_2", tool="execute", state={"status": "completed", "metadata": {"toolCalls": [{"tool": "github.search"}]}}),
+        )
+
+        assert [(row["skill_name"], row["mcp_server"]) for row in rows(out, "tool_calls")] == [("deploy", None), (None, "github")]
+
     def test_map_session_user_text_was_not_written_by_the_model(self) -> None:
         out = map_records(message(role="user", tokens=None, finish=None), part("text", text="please", synthetic=True, ignored=False))
 

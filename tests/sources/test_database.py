@@ -157,7 +157,7 @@ def test_message_record_event_is_no_message(message_type: str) -> None:
         ({"status": "streaming", "input": '{"a'}, {"status": "pending", "raw": '{"a'}),
         (
             {"status": "error", "input": {}, "error": {"type": "x", "message": "no file"}},
-            {"status": "error", "input": {}, "error": "no file"},
+            {"status": "error", "input": {}, "error": "no file", "errorType": "x"},
         ),
         (
             {"status": "completed", "content": [{"type": "text", "text": "a"}, {"type": "file"}, {"type": "text", "text": "b"}]},
