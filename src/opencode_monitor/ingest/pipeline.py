@@ -26,9 +26,9 @@ from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages, mark_gone_sessions
-from opencode_monitor.ingest.remember import note_state, remember
+from opencode_monitor.ingest.remember import READING, note_state, remember, was_killed
 from opencode_monitor.ingest.rows import ROW_TYPES
-from opencode_monitor.ingest.settle import backfill, settle_sessions
+from opencode_monitor.ingest.settle import backfill, restore_copies, settle_sessions
 from opencode_monitor.models import (
     PART_SUBTYPES,
     Base,
@@ -120,6 +120,8 @@ def import_sources(
         connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
+            if was_killed(connection):
+                restore_copies(connection, now=now)
             if models_cache is not None:
                 _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
@@ -139,7 +141,7 @@ def import_sources(
                     _load_projects(connection, one.source)
                     _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
                 if one.stamps:
-                    note_state(connection, one.location.source_id, None)
+                    note_state(connection, one.location.source_id, READING)
             with connection.begin():
                 stored = _stored_usage(connection, one)
             for batch in _read_ahead(_batches(one, stored)):
