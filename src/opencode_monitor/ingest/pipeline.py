@@ -25,9 +25,9 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_state, remember
+from opencode_monitor.ingest.remember import READING, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
-from opencode_monitor.ingest.settle import backfill
+from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
 from opencode_monitor.models import Base, KnownSource, Message, OmittedText, Project, Session
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
@@ -112,6 +112,8 @@ def import_sources(
         with connection.begin():
             seed_price_book(connection, now=now)
             servers = surroundings.mcp_servers | known_servers(connection)
+            if was_killed(connection):
+                restore_copies(connection, now=now)
             if models_cache is not None:
                 _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
@@ -131,7 +133,7 @@ def import_sources(
                     _load_projects(connection, one.source)
                     replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
                 if one.stamps:
-                    note_state(connection, one.location.source_id, None)
+                    note_state(connection, one.location.source_id, READING)
             with connection.begin():
                 stored = _stored_usage(connection, one)
                 known = set(connection.scalars(sa.select(Session.session_id)).all())
