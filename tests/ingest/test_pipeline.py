@@ -453,6 +453,7 @@ class TestCrash:
         assert {row[0] for row in after_failure["sessions"]} == {row[0] for row in after_failure["session_resource_metrics"]}
         assert dump(engine) == dump(other_engine)
 
+    @pytest.mark.opened_elsewhere
     def test_import_sources_killed_inside_a_batch_goes_on(self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path) -> None:
         stores.write_sqlite(stores.sample(), tmp_path / "store")
         program = f"""
