@@ -46,5 +46,6 @@ def other_database_url(database_url: str, request: pytest.FixtureRequest, tmp_pa
 def other_engine(other_database_url: str) -> Iterator[sa.Engine]:
     """Open the second database, to compare with."""
     engine = create_database_engine(other_database_url, wait_seconds=5)
-    yield engine
+    with engine.connect():  # as in `engine`
+        yield engine
     engine.dispose()

@@ -493,6 +493,7 @@ class TestCrash:
         assert again == derived
         assert dump(engine) == dump(other_engine)
 
+    @pytest.mark.opened_elsewhere
     @pytest.mark.parametrize("together", [1, 2])
     def test_import_sources_killed_inside_a_transaction_goes_on(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, together: int

@@ -276,12 +276,13 @@ class DuckDBDialect(duckdb_engine.Dialect):
             f"SELECT * FROM {catalogue} "  # noqa: S608 - the functions' names are written in this class
             "WHERE database_name = current_database() AND schema_name = coalesce($1, current_schema())"
         )
+        parameters: tuple[str | None, ...] = (schema,)
+        if table_name is not None:
+            query += " AND table_name = $2"
+            parameters += (table_name,)
         # All rows at once: cursors share DuckDB's one connection, and the next statement cuts an unread result off.
-        rows = list(connection.exec_driver_sql(query, (schema,)).all())
-        if table_name is None:
-            return rows
-        rows = [row for row in rows if row.table_name == table_name]
-        if not rows and not self.has_table(connection, table_name, schema=schema):
+        rows = list(connection.exec_driver_sql(query, parameters).all())
+        if table_name is not None and not rows and not self.has_table(connection, table_name, schema=schema):
             raise NoSuchTableError(table_name)
         return rows
 
