@@ -2,13 +2,16 @@
 
     python benchmarks/ingest.py [STORE] [--runs 3] [--calls 10000] [--json]
 
-STORE is a data directory with an opencode.db or a storage/; without it one is made (`make_store.py`). Four things run in turn, each as a
+STORE is a data directory with an opencode.db or a storage/; without it one is made (`make_store.py`). Six things run in turn, each as a
 process of its own, and the best of the runs counts:
 
-    scan     read every message and part, and nothing else
-    copy     read them and write their text as it is into a one-table DuckDB file: Arrow batches of 5,000, one commit each, our settings
-    import   the whole command on a new database: start, migrations, reading, mapping, pricing, checks
-    again    the same command once more: nothing has changed
+    scan        read every message and part, and nothing else
+    decode      read them and decode their JSON
+    copy        read them and write their text as it is into a one-table DuckDB file: Arrow batches of 5,000, one commit each, the settings
+                of our engine
+    import      the whole command on a new database: start, migrations, reading, mapping, pricing, checks
+    again       the same command once more: nothing has changed
+    no-content  the whole command with --no-content on another new database
 
 Seconds are from start to end of the process, memory is its highest resident size.
 """
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 _BATCH = 5_000
 _MB = 1_000_000
-_REFERENCES = ("scan", "copy")
+_REFERENCES = ("scan", "decode", "copy")
 
 
 class _Usage(NamedTuple):
@@ -65,6 +68,14 @@ def _scan(store: Path) -> tuple[int, int]:
         count += 1
         size += len(text)
     return count, size
+
+
+def _decode(store: Path) -> None:
+    import msgspec  # noqa: PLC0415 - a scan does not pay for it
+
+    decode = msgspec.json.Decoder().decode
+    for _, text in _raw_records(store):
+        decode(text)
 
 
 def _copy(store: Path, target: Path) -> None:
@@ -114,9 +125,11 @@ def _measure(store: Path, runs: int) -> dict[str, _Usage]:
             import_ = (sys.executable, "-m", "opencode_monitor", "--db", database, "--quiet", "import", store)
             commands: dict[str, tuple[str | Path, ...]] = {
                 "scan": (sys.executable, __file__, store, "--reference", "scan"),
+                "decode": (sys.executable, __file__, store, "--reference", "decode"),
                 "copy": (sys.executable, __file__, store, "--reference", "copy", "--target", Path(directory, "copy.duckdb")),
                 "import": import_,
                 "again": import_,
+                "no-content": (*import_[:4], Path(directory, "metadata.duckdb"), "--quiet", "import", "--no-content", store),
             }
             for name, command in commands.items():
                 usage = _run(*command)
@@ -133,11 +146,13 @@ def _print_table(store: Path, best: dict[str, _Usage], runs: int) -> None:
     records, size = _scan(store)
     kind = "opencode.db" if (store / "opencode.db").exists() else "storage/"
     print(f"{store}: {kind}, {records:,} messages and parts, {size / _MB:,.0f} MB of text; best of {runs}")
-    print(f"{'':8}{'seconds':>9}{'CPU s':>8}{'rows/s':>10}{'MB/s':>8}{'peak MB':>9}{'x scan':>8}{'x copy':>8}")
+    head = "".join(f"{name:>10}" for name in ("seconds", "CPU s", "rows/s", "MB/s", "peak MB", *(f"x {name}" for name in _REFERENCES)))
+    print(f"{'':10}{head}    (of CPU s: {', '.join(f'x {name}' for name in _REFERENCES)})")
     for name, usage in best.items():
-        ratios = "".join(f"{usage.seconds / best[reference].seconds:>8.2f}" for reference in _REFERENCES)
-        rates = f"{records / usage.seconds:>10,.0f}{size / _MB / usage.seconds:>8.0f}"
-        print(f"{name:8}{usage.seconds:>9.2f}{usage.cpu_seconds:>8.2f}{rates}{usage.peak_mb:>9.0f}{ratios}")
+        rates = f"{records / usage.seconds:>10,.0f}{size / _MB / usage.seconds:>10.0f}"
+        ratios = "".join(f"{usage.seconds / best[reference].seconds:>10.2f}" for reference in _REFERENCES)
+        of_cpu = ", ".join(f"{usage.cpu_seconds / best[reference].cpu_seconds:.2f}" for reference in _REFERENCES)
+        print(f"{name:10}{usage.seconds:>10.2f}{usage.cpu_seconds:>10.2f}{rates}{usage.peak_mb:>10.0f}{ratios}    ({of_cpu})")
 
 
 def _main() -> None:
@@ -151,6 +166,8 @@ def _main() -> None:
     options = parser.parse_args()
     if options.reference == "scan":
         _scan(options.store)
+    elif options.reference == "decode":
+        _decode(options.store)
     elif options.reference == "copy":
         _copy(options.store, options.target)
     elif options.store is not None:

@@ -9,6 +9,7 @@ import pytest
 import generations
 import stores
 from commands import run
+from opencode_monitor.db.engine import LOADING_SETTINGS
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
 
@@ -47,6 +48,35 @@ class TestImport:
         assert imported.exit_code == 0
         assert (home / ".local" / "share" / "opencode-monitor" / "monitor.duckdb").is_file()
         assert daily.json["totals"]["calls"] == sample.total[0]
+
+    @pytest.mark.parametrize("named", ["option", "environment"])
+    def test_import_without_content_says_so_and_content_fills_in(
+        self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch, named: str
+    ) -> None:
+        stores.write_json(sample, tmp_path / "opencode")
+        database = tmp_path / "monitor.duckdb"
+        if named == "environment":
+            monkeypatch.setenv("OPENCODE_MONITOR_NO_CONTENT", "true")
+
+        left_out = run("--db", database, "import", tmp_path / "opencode", *(["--no-content"] if named == "option" else []))
+        daily = run("--db", database, "daily", "--last", "all", "--json").json["totals"]
+        filled = run("--db", database, "import", "--content", "--json", tmp_path / "opencode").json["totals"]
+        again = run("--db", database, "import", "--no-content", "--json", tmp_path / "opencode").json["totals"]
+
+        assert left_out.stderr == "Texts were left out (--no-content); what was stored before stays.\n"
+        assert daily["cost_usd"] == str(sample.total[6])
+        assert (filled["content"], filled["new"], filled["read"]) == (True, 0, records(sample))
+        assert (again["content"], again["read"]) == (False, 0)
+
+    def test_import_out_of_memory_goes_on_with_more(self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        stores.write_sqlite(sample, tmp_path / "opencode")
+        monkeypatch.setitem(LOADING_SETTINGS, "memory_limit", "16MB")  # too little even for this
+
+        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+        daily = run("--db", tmp_path / "monitor.duckdb", "daily", "--last", "all", "--json").json["totals"]
+
+        assert outcome.exit_code == 0
+        assert daily["cost_usd"] == str(sample.total[6])
 
     def test_import_database_from_the_environment(self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
         stores.write_json(sample, tmp_path / "opencode")

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 import sqlalchemy as sa
 
-from opencode_monitor.db.engine import create_database_engine, mask_url, session_factory
+from opencode_monitor.db.engine import create_database_engine, is_out_of_memory, mask_url, session_factory
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
@@ -205,6 +205,64 @@ def test_create_database_engine_url_overrides_a_setting(duckdb_url: str) -> None
         limit = connection.scalar(sa.text("SELECT current_setting('memory_limit')"))
 
     assert limit == "1.8 GiB"
+
+
+@pytest.mark.parametrize("name", ["monitor.duckdb", "it's here.duckdb"])
+def test_create_database_engine_loading_writes_small_row_groups(tmp_path: Path, name: str) -> None:
+    url = f"duckdb:///{tmp_path / name}"
+    engine = create_database_engine(url, loading=True)
+
+    with engine.connect() as connection, engine.connect() as other:
+        connection.exec_driver_sql("CREATE TABLE t AS SELECT range AS n FROM range(20000)")
+        connection.commit()
+        limit = connection.scalar(sa.text("SELECT current_setting('memory_limit')"))
+        seen = other.scalar(sa.text("SELECT count(*) FROM t"))
+    with create_database_engine(url).connect() as connection:
+        sizes = connection.scalars(
+            sa.text("SELECT DISTINCT count FROM pragma_storage_info('t') WHERE segment_type <> 'VALIDITY' ORDER BY 1")
+        ).all()
+        total = connection.scalar(sa.text("SELECT sum(n) FROM t"))
+
+    assert limit == "381.4 MiB"
+    assert (seen, total) == (20_000, sum(range(20_000)))
+    assert sizes == [20_000 - 2 * 8_192, 8_192]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_create_database_engine_loading_waits_for_the_holder_and_names_it(tmp_path: Path, duckdb_url: str) -> None:
+    engine = create_database_engine(duckdb_url, wait_seconds=0.2, loading=True)
+
+    with another_process(tmp_path / "monitor.duckdb", seconds=60) as process, pytest.raises(DatabaseBusyError) as raised:
+        engine.connect()
+
+    assert f"(PID {process.pid}); waited 0.2 s" in str(raised.value)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT current_database()")) == "monitor"
+
+
+def test_create_database_engine_loading_text_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no database at all, but longer than a header " * 500)
+
+    with pytest.raises(DatabaseError, match=rf"^{re.escape(str(path))} is not a DuckDB database$"):
+        create_database_engine(f"duckdb:///{path}", loading=True).connect()
+
+
+def test_create_database_engine_loading_url_overrides_a_setting(duckdb_url: str) -> None:
+    with create_database_engine(f"{duckdb_url}?memory_limit=2GB", loading=True).connect() as connection:
+        limit = connection.scalar(sa.text("SELECT current_setting('memory_limit')"))
+
+    assert limit == "1.8 GiB"
+
+
+@pytest.mark.parametrize(("statement", "expected"), [("SELECT list(range) FROM range(9000000)", True), ("SELECT nothing", False)])
+def test_is_out_of_memory_tells_it_from_other_failures(duckdb_url: str, statement: str, expected: bool) -> None:
+    engine = create_database_engine(f"{duckdb_url}?memory_limit=20MB")
+
+    with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as raised:
+        connection.exec_driver_sql(statement)
+
+    assert is_out_of_memory(raised.value) is expected
 
 
 def test_create_database_engine_memory_is_one_database() -> None:

@@ -19,6 +19,8 @@ from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
 
@@ -132,7 +134,9 @@ def run_import(
 ) -> ImportSummary:
     """Import with a progress bar on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
 
+    from opencode_monitor.db.engine import is_out_of_memory  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
@@ -147,16 +151,26 @@ def run_import(
     )
     with bar:
         task = bar.add_task("import", total=None)
-        return import_sources(
-            state.engine(loading=True),
-            locations,
-            full=full,
-            since=since,  # type: ignore[arg-type] # a datetime or None
-            models_cache=find_cache(os.environ),
-            with_texts=with_texts,
-            surroundings=_surroundings(),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def load(engine: Engine) -> ImportSummary:
+            return import_sources(
+                engine,
+                locations,
+                full=full,
+                since=since,  # type: ignore[arg-type] # a datetime or None
+                models_cache=find_cache(os.environ),
+                with_texts=with_texts,
+                surroundings=_surroundings(),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+
+        try:
+            return load(state.engine(loading=True))
+        except DBAPIError as error:
+            if not is_out_of_memory(error):
+                raise
+            # Rather more memory than no import; what was written until then stays, and is not read again.
+            return load(state.engine())
 
 
 def _surroundings() -> Surroundings:

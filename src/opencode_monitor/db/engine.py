@@ -20,7 +20,7 @@ from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["create_database_engine", "mask_url", "session_factory"]
+__all__ = ["create_database_engine", "is_out_of_memory", "mask_url", "session_factory"]
 
 RETRY_SECONDS = 0.03
 """Between two tries to open a file that another process holds; opening takes about 15 ms."""
@@ -41,7 +41,7 @@ DUCKDB_SETTINGS = {
 }
 
 LOADING_SETTINGS = {
-    # An import's own memory lies on top; together they stay below 900 MB. Less than this fails where a checkpoint compresses long texts.
+    # An import's own memory lies on top; together they stay below 900 MB. Texts of 150 kB each need more: see `is_out_of_memory`.
     "memory_limit": "400MB",
     "checkpoint_threshold": "96MB",
 }
@@ -79,6 +79,11 @@ def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, rea
     if parsed.get_backend_name() == "duckdb":
         return _create_duckdb_engine(parsed, wait_seconds=wait_seconds, read_only=read_only, loading=loading and not read_only)
     return _create_postgresql_engine(parsed, wait_seconds=wait_seconds, read_only=read_only)
+
+
+def is_out_of_memory(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether DuckDB failed for its memory limit: it has 2,048 rows of a column in memory at once, however long they are."""
+    return isinstance(error.orig, duckdb.OutOfMemoryException) or "failed to pin block" in str(error.orig)
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:

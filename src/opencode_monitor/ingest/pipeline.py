@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 16_000_000
+BATCH_CHARS = 12_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 three of them in memory at once."""
 

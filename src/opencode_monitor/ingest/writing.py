@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opencode_monitor.ingest.mapping import SessionRows
 
-TRANSACTION_BATCHES = 10
+TRANSACTION_BATCHES = 6
 """How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 # Columns that the program computes, and that a changed source row makes stale.

@@ -83,7 +83,10 @@ def clean(value: Any) -> tuple[Any, bool]:
 
 def is_storable_id(value: object) -> bool:
     """Tell whether a value can be the id of a record: text, not empty, and storable as it stands."""
-    return isinstance(value, str) and value != "" and _UNSTORABLE.search(value) is None
+    if not isinstance(value, str) or value == "":
+        return False
+    # As nearly all ids are; the expression takes five times as long.
+    return "\0" not in value if value.isascii() else _UNSTORABLE.search(value) is None
 
 
 def _decode_leniently(raw: bytes) -> tuple[Any, str | None]:

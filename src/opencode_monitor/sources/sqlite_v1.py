@@ -195,7 +195,8 @@ class SqliteSource(SqliteReader):
                 part = shapes.part_record(data, part_id=part_id, message_id=message_id, session_id=session_id, notes=notes)
                 if part is not None:
                     parts.append(part)
-            report(issues, f"part:{shown(part_id)}", notes, loaded=part is not None)
+            if notes:
+                report(issues, f"part:{shown(part_id)}", notes, loaded=part is not None)
         parts.sort(key=lambda part: (part.message_id, part.part_id))
         return parts
 
@@ -213,6 +214,7 @@ def _map_messages(session: SessionRecord, rows: Iterable[Row], issues: list[Sour
             notes.append(NO_ID)
         elif (data := decode(raw, notes)) is not None:
             messages.append(shapes.message_record(data, message_id=message_id, session=session, notes=notes, stored_created=time_created))
-        report(issues, f"message:{shown(message_id)}", notes, loaded=data is not None)
+        if notes:
+            report(issues, f"message:{shown(message_id)}", notes, loaded=data is not None)
     messages.sort(key=lambda message: (message.created_ms or 0, message.message_id))
     return messages
