@@ -6,7 +6,7 @@ import of their source looks through it and fills it.
 The downgrade drops these values: an import at that revision looks through every source.
 
 Revision ID: source_state
-Revises: tool_facts
+Revises: source_marks
 Created: 2026-11-26 13:00 UTC
 """
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "source_state"
-down_revision = "tool_facts"
+down_revision = "source_marks"
 branch_labels = None
 depends_on = None
 
