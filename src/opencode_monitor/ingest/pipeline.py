@@ -26,7 +26,7 @@ from opencode_monitor.ingest.choose import Opened, changed_ms, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import STEP_SUFFIX, SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages, mark_gone_sessions
-from opencode_monitor.ingest.remember import READING, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import backfill, restore_copies, settle_sessions
 from opencode_monitor.models import (
@@ -126,6 +126,7 @@ def import_sources(
                 _read_models_cache(connection, models_cache, now=now, summary=summary)
             for location, error in failures:
                 _note_source(connection, location, now=now)
+                note_state(connection, location.source_id, None)
                 issue = SourceIssue(_readable(location.path), _readable(error))
                 _replace_issues(connection, location.source_id, {None: [issue]}, now, summary)
         chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
@@ -141,7 +142,7 @@ def import_sources(
                     _load_projects(connection, one.source)
                     _replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
                 if one.stamps:
-                    note_state(connection, one.location.source_id, READING)
+                    note_reading(connection, one.location.source_id)
             with connection.begin():
                 stored = _stored_usage(connection, one)
             for batch in _read_ahead(_batches(one, stored)):
