@@ -51,19 +51,14 @@ def load(engine: sa.Engine, *paths: Path, now: datetime = NOW, full: bool = Fals
 
 def dump(engine: sa.Engine, without: Iterable[str] = ()) -> Rows:
     """Read every row of every table, in the order of its key, but for when a source was looked through."""
+    rows: Rows = {}
     with engine.connect() as connection:
-        return {
-            table.name: [
-                tuple(row)
-                for row in connection.execute(
-                    sa.select(*(sa.cast(column, sa.Text) for column in table.columns if str(column) != "sources.state")).order_by(
-                        *table.primary_key.columns
-                    )
-                )
-            ]
-            for table in Base.metadata.sorted_tables
-            if table.name not in without
-        }
+        for table in Base.metadata.sorted_tables:
+            if table.name not in without:
+                columns = [sa.cast(column, sa.Text) for column in table.columns if str(column) != "sources.state"]
+                found = connection.execute(sa.select(*columns).order_by(*table.primary_key.columns)).all()
+                rows[table.name] = [tuple(row) for row in found]
+    return rows
 
 
 def set_deepseek_price(engine: sa.Engine) -> None:
