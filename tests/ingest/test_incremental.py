@@ -185,7 +185,7 @@ class TestDatabase:
         load(engine, tmp_path, now=LATER)
 
         assert state != [(None,)]
-        assert stopped == [("",)]
+        assert stopped == [(None,)]
         assert read(engine, "SELECT state FROM sources") not in (state, stopped)
 
     @pytest.mark.usefixtures("at_rest")

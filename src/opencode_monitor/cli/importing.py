@@ -67,7 +67,7 @@ def import_(
     if with_texts is None:
         with_texts = stores_texts()
     summary = run_import(state, locations, full=full, since=since_moment, with_texts=with_texts)
-    leave_sums(state)
+    leave_sums(state, state.sessions())
     if carried:
         note(run_carried(state), quiet=state.quiet)
     if as_json:
@@ -160,7 +160,7 @@ def run_import(
                 since=since,  # type: ignore[arg-type] # a datetime or None
                 models_cache=find_cache(os.environ),
                 with_texts=with_texts,
-                surroundings=_surroundings(),
+                surroundings=read_surroundings(),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
 
@@ -173,7 +173,7 @@ def run_import(
             return load(state.engine())
 
 
-def _surroundings() -> Surroundings:
+def read_surroundings() -> Surroundings:
     """Read what the settings and OpenCode's configuration say beyond its data.
 
     Raises:

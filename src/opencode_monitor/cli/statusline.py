@@ -21,6 +21,8 @@ from opencode_monitor.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from datetime import date
 
+    from sqlalchemy.orm import Session, sessionmaker
+
     from opencode_monitor.cli.context import State
 
 _VERSION = 1
@@ -41,17 +43,18 @@ def statusline(state: State, cost: str | None) -> None:
     click.echo(_line(kept, number, now().astimezone(zone).date(), zone))
 
 
-def leave_sums(state: State) -> None:
+def leave_sums(state: State, sessions: sessionmaker[Session]) -> None:
     """Leave the sums of the last days for `statusline`, which has no time to open a database.
 
     Args:
-        state: Says which database.
+        state: Says which database, and in which zone its days are.
+        sessions: Open it.
     """
     from opencode_monitor.repositories import CostNumber, CostRepository, Interval, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     moment = now()
     recent = TimeRange(start=moment - timedelta(days=_DAYS))
-    with state.sessions()() as session:
+    with sessions() as session:
         days = [day for day in CostRepository(session).by_period(Interval.DAY, tz=state.zone.key, time_range=recent) if day.period]
     kept = {
         "version": _VERSION,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.importing import prepare_database, stores_texts
+from opencode_monitor.cli.importing import prepare_database, read_surroundings, stores_texts
 from opencode_monitor.cli.render import note, plain
+from opencode_monitor.cli.statusline import leave_sums
+from opencode_monitor.errors import DatabaseBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +41,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
     """
     from threading import Event  # noqa: PLC0415 - heavy imports stay inside commands
 
-    from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - as above
+    from opencode_monitor.db.engine import create_database_engine, session_factory  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.watch import Watcher, WatchStopped  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
@@ -50,18 +53,27 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = signal.signal(signal.SIGTERM, end)
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    show = _shown(state.zone, is_terminal=is_terminal, quiet=state.quiet)
+
+    def tell(now: WatchState) -> None:
+        show(now)
+        if now.last is not None:
+            with suppress(DatabaseBusyError):  # the next import leaves them
+                leave_sums(state, session_factory(engine))
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         Watcher(
             engine,
             paths,
             os.environ,
             stop,
-            _shown(state.zone, is_terminal=is_terminal, quiet=state.quiet),
+            tell,
             poll=poll,
             models_cache=lambda: find_cache(os.environ),
             with_texts=stores_texts(),
+            surroundings=read_surroundings(),
         ).run()
     except WatchStopped:
         pass

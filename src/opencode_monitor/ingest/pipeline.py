@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import getpass
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import READING, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
@@ -88,7 +88,7 @@ def import_sources(
         models_cache: OpenCode's own price list, if there is one.
         with_texts: Store prompts, answers, tool arguments and output too; a session whose texts were left out before is read again then.
         surroundings: What else is known; by default only the sessions' own working trees.
-        progress: Told after each batch.
+        progress: Told after each batch; what it raises ends the import, and what was read until then is kept.
 
     Returns:
         What was done.
@@ -97,9 +97,7 @@ def import_sources(
         SourceError: None of the sources can be read.
     """
     now = now or datetime.now(UTC)
-    summary = ImportSummary()
     surroundings = surroundings or Surroundings()
-    checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
     with _without_cycle_collector(), ExitStack() as stack:
         # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
         with engine.connect() as connection:
@@ -109,50 +107,95 @@ def import_sources(
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
-        with connection.begin():
-            seed_price_book(connection, now=now)
-            servers = surroundings.mcp_servers | known_servers(connection)
-            if was_killed(connection):
-                restore_copies(connection, now=now)
-            if models_cache is not None:
-                _read_models_cache(connection, models_cache, now=now, summary=summary)
-            for location, error in failures:
-                _note_source(connection, location, now=now)
-                issue = SourceIssue(_readable(location.path), _readable(error))
-                replace_issues(connection, location.source_id, {None: [issue]}, now, summary)
+        run = _Run(connection, now, surroundings, with_texts=with_texts, progress=progress)
+        servers = run.begin(failures, models_cache)
         chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
-        summary.counts += BulkCounts(unchanged=unchanged)
-        total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
-        done = 0
+        run.summary.counts += BulkCounts(unchanged=unchanged)
+        run.total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
         for one in chosen:
-            summary.sources += 1
-            with connection.begin():
-                _note_source(connection, one.location, now=now)
-                mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
-                if not one.is_unchanged:
-                    _load_projects(connection, one.source)
-                    replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
-                if one.stamps:
-                    note_state(connection, one.location.source_id, READING)
-            with connection.begin():
-                stored = _stored_usage(connection, one)
-                known = set(connection.scalars(sa.select(Session.session_id)).all())
-            # An export may come from another machine, whose directories are not those of this one.
-            checked_out = None if one.location.kind == "export" else checkouts
-            writer = Writer(connection, one, known, checkouts=checked_out, now=now, summary=summary, with_texts=with_texts)
-            with writer:
-                for batch in _read_ahead(_batches(one, stored, connection.dialect.name, surroundings.file_tools, with_texts=with_texts)):
-                    writer.write(batch)
-                    done += sum(one.stamps[session.session_id].records for session in batch.sessions)
-                    if progress:
-                        progress(done, total)
+            run.read(one)
             if since is None:
                 with connection.begin():
                     note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
             name_servers(connection, servers)
             backfill(connection, now=now)
-    return summary
+    return run.summary
+
+
+class _Run:
+    """One import, from its first write on.
+
+    Attributes:
+        summary: What was done so far.
+        total: How many records there are to read.
+    """
+
+    def __init__(
+        self, connection: sa.Connection, now: datetime, surroundings: Surroundings, *, with_texts: bool, progress: Progress | None
+    ) -> None:
+        self.summary = ImportSummary()
+        self.total = 0
+        self._connection = connection
+        self._now = now
+        self._file_tools = surroundings.file_tools
+        self._mcp_servers = surroundings.mcp_servers
+        self._checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
+        self._with_texts = with_texts
+        self._progress = progress
+        self._done = 0
+
+    def begin(self, failures: Iterable[tuple[SourceLocation, SourceError]], models_cache: Path | None) -> frozenset[str]:
+        """Bring the prices up to date, mend what a killed import left, and note the sources that cannot be read.
+
+        Returns:
+            The MCP servers that are known by name.
+        """
+        connection = self._connection
+        with connection.begin():
+            seed_price_book(connection, now=self._now)
+            servers = self._mcp_servers | known_servers(connection)
+            if was_killed(connection):
+                restore_copies(connection, now=self._now)
+            if models_cache is not None:
+                _read_models_cache(connection, models_cache, now=self._now, summary=self.summary)
+            for location, error in failures:
+                _note_source(connection, location, now=self._now)
+                note_state(connection, location.source_id, None)
+                issue = SourceIssue(_readable(location.path), _readable(error))
+                replace_issues(connection, location.source_id, {None: [issue]}, self._now, self.summary)
+        return servers
+
+    def read(self, one: Opened) -> None:
+        """Read the chosen sessions of one source."""
+        connection, source_id = self._connection, one.location.source_id
+        self.summary.sources += 1
+        with connection.begin():
+            _note_source(connection, one.location, now=self._now)
+            mark_gone_sessions(connection, source_id, one.gone, now=self._now)
+            if not one.is_unchanged:
+                _load_projects(connection, one.source)
+                replace_issues(connection, source_id, {None: one.source.loose_issues()}, self._now, self.summary)
+            if one.stamps:
+                note_reading(connection, source_id)
+        with connection.begin():
+            stored = _stored_usage(connection, one)
+            known = set(connection.scalars(sa.select(Session.session_id)).all())
+        # An export may come from another machine, whose directories are not those of this one.
+        checkouts = None if one.location.kind == "export" else self._checkouts
+        batches = _batches(one, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
+        with Writer(
+            connection, one, known, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
+        ) as writer:
+            for batch in _read_ahead(batches):
+                writer.write(batch)
+                self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
+                try:
+                    if self._progress:
+                        self._progress(self._done, self.total)
+                except BaseException:
+                    writer.finish()  # whoever ends the import here keeps what is written
+                    raise
 
 
 def _read_models_cache(connection: sa.Connection, path: Path, *, now: datetime, summary: ImportSummary) -> None:

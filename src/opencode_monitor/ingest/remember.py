@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
 
 
-READING = ""
-"""The state of a source while it is being read: where an import finds it at its beginning, the one before was killed."""
+_NO_STATE = "-"
+"""What is stored of a source that was read to its end and whose reader has nothing to tell by: NULL says that it was not."""
 
 
 def stored_rank(rank: int | None, kind: str) -> int:
@@ -74,27 +74,38 @@ def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, 
             if row.signature
         }
         is_whole = len(stamps) == len(own)
-        remembered[source_id] = Remembered((states[source_id] or None) if is_whole else None, stamps, elsewhere)
+        remembered[source_id] = Remembered(states[source_id] if is_whole else None, stamps, elsewhere)
     return remembered
 
 
 def was_killed(connection: sa.Connection) -> bool:
-    """Tell whether an import of any source did not come to its end.
+    """Tell whether an import of any source may not have come to its end.
 
     Args:
         connection: In a transaction of the caller's.
     """
-    return bool(connection.scalar(sa.select(sa.exists().where(KnownSource.state == READING))))
+    return bool(connection.scalar(sa.select(sa.exists().where(KnownSource.state.is_(None)))))
 
 
-def note_state(connection: sa.Connection, source_id: str, state: str | None) -> None:
-    """Note what a source's state is now that it is read to its end, or that it is being read.
+def note_reading(connection: sa.Connection, source_id: str) -> None:
+    """Note that a source is being read: where an import finds this at its beginning, the one before was killed.
 
     Args:
         connection: In a transaction of the caller's.
         source_id: The source.
-        state: What its reader returned, or `READING`.
     """
+    connection.execute(sa.update(KnownSource).values(state=None).where(KnownSource.source_id == source_id, KnownSource.state.is_not(None)))
+
+
+def note_state(connection: sa.Connection, source_id: str, state: str | None) -> None:
+    """Note what a source's state is now that it is read to its end.
+
+    Args:
+        connection: In a transaction of the caller's.
+        source_id: The source.
+        state: What its reader returned.
+    """
+    stored = state or _NO_STATE
     connection.execute(
-        sa.update(KnownSource).values(state=state).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(state))
+        sa.update(KnownSource).values(state=stored).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(stored))
     )

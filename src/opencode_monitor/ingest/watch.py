@@ -19,7 +19,7 @@ from watchfiles import Change, watch
 
 from opencode_monitor.db.revision import require_head
 from opencode_monitor.errors import DatabaseBusyError, SourceError, SourceNotFoundError
-from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
+from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings, import_sources
 from opencode_monitor.sources.directories import directories_of, places
 from opencode_monitor.sources.discover import find_all_sources, open_source
 from opencode_monitor.sources.records import NOTHING_REMEMBERED, Remembered
@@ -83,6 +83,7 @@ class Watcher:
         poll: Ask the files, as on a network drive, from which no notices come.
         models_cache: Finds OpenCode's own price list, if there is one.
         with_texts: As for `import_sources`.
+        surroundings: Likewise.
         sweep_seconds: After how long all is looked for anew without a notice.
     """
 
@@ -94,6 +95,7 @@ class Watcher:
     poll: bool = False
     models_cache: Callable[[], Path | None] = lambda: None
     with_texts: bool = True
+    surroundings: Surroundings | None = None
     sweep_seconds: float = _SWEEP_S
     _state: WatchState = field(default_factory=WatchState)
     _locations: list[SourceLocation] = field(default_factory=list)
@@ -241,6 +243,7 @@ class Watcher:
             now=datetime.now(UTC),
             models_cache=self.models_cache(),
             with_texts=self.with_texts,
+            surroundings=self.surroundings,
             progress=self._after_batch,
         )
         if summary.counts.new or summary.counts.changed:

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
@@ -118,13 +118,14 @@ class Writer:
         self._unsettled: list[str] = []
         self._batches = 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         """Begin nothing yet."""
+        return self
 
     def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
         """Settle and commit what is open, or roll it back after an error."""
         if error_type is None:
-            self._finish()
+            self.finish()
         elif self._transaction is not None:
             self._transaction.rollback()
 
@@ -134,7 +135,7 @@ class Writer:
         is_stored = not self._known.isdisjoint(session_ids)
         outdated: Collection[str] = ()
         if is_stored:
-            self._finish()
+            self.finish()
             # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
             with self._connection.begin():
                 sessions_of = _outdated_parts(self._connection, batch.sessions)
@@ -152,7 +153,7 @@ class Writer:
         self._unsettled += session_ids
         self._batches += 1
         if is_stored or self._batches == TRANSACTION_BATCHES:
-            self._finish()
+            self.finish()
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
@@ -179,7 +180,8 @@ class Writer:
         if not is_new:
             mark_gone_messages(connection, sessions, here, now=self._now)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Settle and commit what is written."""
         if self._transaction is None:
             return
         settle_sessions(self._connection, self._unsettled, now=self._now)

@@ -14,7 +14,7 @@ class KnownSource(Base):
     """One place that holds OpenCode data, on one machine of one user.
 
     Attributes:
-        state: What the reader tells by that nothing in it has changed since it was last read to its end; empty while it is being read.
+        state: What the reader tells by that nothing in it has changed since it was last read to its end; None while it is being read.
     """
 
     __tablename__ = "sources"
