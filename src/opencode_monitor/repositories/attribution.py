@@ -248,14 +248,21 @@ def _shares(time_range: TimeRange) -> sa.Subquery:
         .join(Part, Part.part_id == weighed.c.part_id)
         .join(Message, Message.message_id == weighed.c.message_id)
     )
-    steps = sa.select(StepEvent.message_id).where(StepEvent.event == "finish", StepEvent.message_id.is_not(None))
-    of_no_part = sa.select(
-        sa.cast(sa.null(), sa.Text()),
-        sa.cast(sa.null(), sa.Text()),
-        *(sa.cast(0, sa.BigInteger) for _ in _BUCKETS),
-        *(Message.reported_cost_usd if number is CostNumber.REPORTED else nothing for number in costs),
-        *(sa.false() for _ in CostNumber for _ in (True, False)),
-    ).where(*conditions, Message.reported_cost_usd != 0, Message.message_id.not_in(steps))
+    # A join and not NOT IN: PostgreSQL scans a list too long for its work_mem once for each row.
+    finishes = sa.select(StepEvent.message_id).where(StepEvent.event == "finish", StepEvent.message_id.is_not(None))
+    with_step = finishes.distinct().subquery("with_step")
+    of_no_part = (
+        sa.select(
+            sa.cast(sa.null(), sa.Text()),
+            sa.cast(sa.null(), sa.Text()),
+            *(sa.cast(0, sa.BigInteger) for _ in _BUCKETS),
+            *(Message.reported_cost_usd if number is CostNumber.REPORTED else nothing for number in costs),
+            *(sa.false() for _ in CostNumber for _ in (True, False)),
+        )
+        .select_from(Message)
+        .join(with_step, with_step.c.message_id == Message.message_id, isouter=True)
+        .where(*conditions, Message.reported_cost_usd != 0, with_step.c.message_id.is_(None))
+    )
     return of_parts.union_all(of_no_part).subquery("shares")
 
 
