@@ -264,6 +264,19 @@ def test_watch_database_that_falls_behind_is_refused(migrated_duckdb_url: str, t
         Watcher(engine, [path], {}, stop, lambda _: None).run()
 
 
+def test_watch_place_that_is_not_there_keeps_nobody_from_the_others(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    path = stores.write_sqlite(generations.known_session("1.18.33"), tmp_path / "opencode")
+    stop, shown = Event(), list[WatchState]()
+
+    def show(state: WatchState) -> None:
+        shown.append(state)
+        stop.set()
+
+    Watcher(create_database_engine(migrated_duckdb_url), [tmp_path / "laptop", path, path.parent], {}, stop, show).run()
+
+    assert [(state.sources, state.new, state.problem) for state in shown] == [(1, 13, None)]
+
+
 def test_watch_stopped_during_an_import_ends_after_its_batch(migrated_duckdb_url: str, tmp_path: Path) -> None:
     path = stores.write_sqlite(generations.known_session("1.18.33"), tmp_path / "opencode")
     engine, stop = create_database_engine(migrated_duckdb_url), Event()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # With `--full`, and without: forms of the store, kills of each, how many samples the store is made of, and records in a batch.
 KINDS = {True: ("sqlite", "json"), False: ("json",)}
 KILLS = {True: 20, False: 3}
-SAMPLES = {True: 25, False: 1}
-BATCH_RECORDS = {True: 600, False: 110}
+SAMPLES = {True: 12, False: 1}
+BATCH_RECORDS = {True: 300, False: 110}
 # When it was imported, and by what it is known not to have changed since; everything else has to be the same.
 TIMES_OF_IMPORT = {
     "sources.first_imported_at",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 1.0
 """How long one try waits for another process; the watch tries until it gets its turn."""
+_USUAL_WIDTH = 80  # where a terminal does not say how wide it is
 
 
 @click.command()
@@ -90,7 +91,7 @@ def _shown(zone: ZoneInfo, *, is_terminal: bool, quiet: bool) -> Callable[[Watch
         if quiet:
             return
         if is_terminal:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
             line = plain(status_line(state, zone), limit=max(width - 1, 1))
             click.echo(f"\r\x1b[K{line}", nl=False, err=True)
         else:

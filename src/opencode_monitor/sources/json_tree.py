@@ -127,7 +127,7 @@ class JsonTreeSource:
 
         # Asking for the state of 200,000 files is the system's work, without Python's lock.
         with ThreadPoolExecutor(_LOOKERS) as pool:
-            return [found for found in pool.map(stamp, session_ids, chunksize=_LOOKERS) if found]
+            return [found for found in pool.map(stamp, session_ids) if found]
 
     def state(self) -> str | None:
         """Return when the tree was looked at, and whose the parts are whose message is gone: to tell it, they have to be read."""
