@@ -33,7 +33,8 @@ REPLACED = "text held NUL or lone surrogates; replaced by U+FFFD"
 def duckdb(migrated_duckdb_url: str) -> Iterator[sa.Engine]:
     """Open an empty database at head, where one engine is enough."""
     engine = create_database_engine(migrated_duckdb_url)
-    yield engine
+    with engine.connect():  # as in `engine`
+        yield engine
     engine.dispose()
 
 

@@ -40,7 +40,8 @@ LATER = NOW + timedelta(days=1)
 def duckdb(migrated_duckdb_url: str) -> Iterator[sa.Engine]:
     """Open an empty database at head, where one engine is enough."""
     engine = create_database_engine(migrated_duckdb_url)
-    yield engine
+    with engine.connect():  # as in `engine`
+        yield engine
     engine.dispose()
 
 
@@ -209,8 +210,9 @@ def reference(duckdb_at_head: Path, tmp_path_factory: pytest.TempPathFactory) ->
     directory = tmp_path_factory.mktemp("reference")
     shutil.copy(duckdb_at_head, directory / "reference.duckdb")
     engine = create_database_engine(f"duckdb:///{directory / 'reference.duckdb'}")
-    load(engine, stores.write_sqlite(generations.known_session(), directory))
-    found = views(engine)
+    with engine.connect():  # as in `engine`
+        load(engine, stores.write_sqlite(generations.known_session(), directory))
+        found = views(engine)
     engine.dispose()
     return found
 

@@ -226,8 +226,9 @@ def plain_winner(rows: list[PricePeriod], at: datetime, context: int) -> str | N
     """The rule of the price book, read aloud: pass over what does not hold, keep the better of two."""
     best: tuple[Any, ...] | None = None
     minute = at.hour * 60 + at.minute
-    for row in rows:
-        if row.status == "provisional" or at < row.effective_from or (row.effective_to and row.effective_to <= at):
+    last_editions = {row.place: row for row in rows if row.status != "provisional"}
+    for row in last_editions.values():
+        if at < row.effective_from or (row.effective_to and row.effective_to <= at):
             continue
         if row.min_context_tokens and context <= row.min_context_tokens:
             continue
