@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 12_000_000
+BATCH_CHARS = 20_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 three of them in memory at once."""
+
+BATCHES_WITHOUT_TEXTS = 4
+"""How many times as many records a batch has without their texts: what is left of them is short, and each statement has its price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,7 @@ def _batches(
             chars += batch[-1].chars
         else:
             leave_out_texts(batch[-1])
-        if size >= BATCH_RECORDS or chars >= BATCH_CHARS:
+        if size >= BATCH_RECORDS * (1 if with_texts else BATCHES_WITHOUT_TEXTS) or chars >= BATCH_CHARS:
             yield Batch(batch, pack_rows(batch, dialect_name))
             batch, size, chars = [], 0, 0
     if batch:
