@@ -24,8 +24,8 @@ run: install ## Import OpenCode's data, or a sample where there is none, and sho
 test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
 	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
 
-test-full: install ## The acceptance of the migration and its kills at 200,000 parts, with the counts
-	$(BIN)/python -m pytest --full -rP tests/migrations/test_acceptance.py tests/migrations/test_crash.py
+test-full: install ## The acceptance of the migration and its kills at 200,000 parts, and kills and bad records of an import, with the counts
+	$(BIN)/python -m pytest --full -rP tests/migrations/test_acceptance.py tests/migrations/test_crash.py tests/ingest/test_killed.py tests/ingest/test_bad_store.py
 
 lint: install ## Check style, types and imports
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ AS_FILES = "STRATEGY FILE_COPY"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
-    parser.addoption("--full", action="store_true", help="the migrations of the acceptance and of the kills at 200,000 parts")
+    parser.addoption("--full", action="store_true", help="the acceptance at its full size: migrations of 200,000 parts, and all kills")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Two workers share two cores, and small queries on one thread cost a third less.
 DUCKDB_SETTINGS["threads"] = 1
+
+
+@pytest.fixture(scope="session")
+def is_full(pytestconfig: pytest.Config) -> bool:
+    """Tell whether the acceptance runs at its full size (`--full`)."""
+    return bool(pytestconfig.getoption("full"))
 
 
 @pytest.fixture(scope="session")

@@ -205,10 +205,15 @@ def add_fork(store: Store, source: Record, at: int) -> Record:
     return fork
 
 
-def sample(seed: int = 7) -> Store:
-    """Make a week of work: three models, both ways of storing reasoning, messages of several steps, a sub-agent and a fork."""
+def sample(seed: int = 7, *, counter: int = 0) -> Store:
+    """Make a week of work: three models, both ways of storing reasoning, messages of several steps, a sub-agent and a fork.
+
+    Args:
+        seed: What the numbers follow from.
+        counter: Where the ids begin; two stores that are joined need two that are far apart.
+    """
     chance = random.Random(seed)  # noqa: S311 - the same seed has to make the same store
-    store = Store()
+    store = Store(counter=counter)
     add_project(store)
     for number in range(8):
         at = START_MS + number * DAY_MS - 3_600_000 * chance.randrange(12)

@@ -8,18 +8,28 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
+import sqlalchemy as sa
 
 import generations
 import stores
 from commands import run
+from opencode_monitor.cli.watch import log_line, status_line
+from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.ingest.pipeline import import_sources
+from opencode_monitor.errors import SchemaError
+from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
+from opencode_monitor.ingest.watch import Watcher, WatchState, WatchStopped
 from opencode_monitor.integrity.fingerprint import differences, fingerprint
 from opencode_monitor.sources.discover import find_sources
 
@@ -223,3 +233,59 @@ def test_watch_polls_and_waits_for_a_database_in_use(watch: Callable[..., Watch]
     lines = polling.said().splitlines()
     assert lines[1].startswith("waiting: database is in use by 'python")
     assert (lines[0], lines[-1]) == ("imported 13 new, 0 changed", "imported 5 new, 1 changed")
+
+
+def test_status_line_says_what_is_watched_and_what_came() -> None:
+    at = datetime(2026, 12, 1, 12, 30, 5, tzinfo=UTC)
+    state = WatchState(sources=2, imports=3, new=1_234, changed=5, at=at)
+
+    assert status_line(WatchState(sources=1), ZoneInfo("UTC")) == "watching 1 source · 0 new, 0 changed"
+    assert status_line(state, ZoneInfo("Europe/Berlin")) == "watching 2 sources · 1,234 new, 5 changed, last at 13:30:05"
+    assert status_line(replace(state, problem="no OpenCode data yet"), ZoneInfo("UTC")).startswith(
+        "waiting: no OpenCode data yet · 1,234 new"
+    )
+
+
+def test_log_line_tells_of_an_import_or_of_a_wait() -> None:
+    summary = ImportSummary(counts=BulkCounts(new=3, changed=1), skipped=Counter({"empty file": 2}))
+
+    assert log_line(WatchState(sources=1, last=summary)) == "imported 3 new, 1 changed, 2 skipped"
+    assert log_line(WatchState(sources=1, problem="it is locked")) == "waiting: it is locked"
+    assert log_line(WatchState(sources=2)) == "watching 2 sources"
+
+
+def test_watch_database_that_falls_behind_is_refused(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    path = stores.write_sqlite(generations.known_session("1.18.33"), tmp_path / "opencode")
+    engine, stop = create_database_engine(migrated_duckdb_url), Event()
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'baseline'"))
+
+    with pytest.raises(SchemaError, match="Run: opencode-monitor db upgrade"):
+        Watcher(engine, [path], {}, stop, lambda _: None).run()
+
+
+def test_watch_place_that_is_not_there_keeps_nobody_from_the_others(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    path = stores.write_sqlite(generations.known_session("1.18.33"), tmp_path / "opencode")
+    stop, shown = Event(), list[WatchState]()
+
+    def show(state: WatchState) -> None:
+        shown.append(state)
+        stop.set()
+
+    Watcher(create_database_engine(migrated_duckdb_url), [tmp_path / "laptop", path, path.parent], {}, stop, show).run()
+
+    assert [(state.sources, state.new, state.problem) for state in shown] == [(1, 13, None)]
+
+
+def test_watch_stopped_during_an_import_ends_after_its_batch(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    path = stores.write_sqlite(generations.known_session("1.18.33"), tmp_path / "opencode")
+    engine, stop = create_database_engine(migrated_duckdb_url), Event()
+
+    def prices() -> None:
+        stop.set()  # asked for once, when the import begins
+
+    with pytest.raises(WatchStopped):
+        Watcher(engine, [path], {}, stop, lambda _: None, models_cache=prices).run()
+
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM messages")) == 3

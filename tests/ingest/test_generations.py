@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +21,10 @@ from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.checks import run_checks
+from opencode_monitor.models import Base
 from opencode_monitor.repositories import CostRepository
 from opencode_monitor.sources.discover import find_all_sources
+from shipped_schemas import FRESH, write_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -141,6 +144,12 @@ class TestRealStores:
         assert findings(engine) == []
 
 
+def write_upgraded(store: stores.Store, directory: Path) -> Path:
+    """Write what 2.x leaves of a database of 1.x: both forms of the session in one file."""
+    stores.write_sqlite(store, directory)
+    return generations.write_sqlite_v2(store, directory)
+
+
 WRITERS: dict[str, Callable[[stores.Store, Path], Path]] = {
     "metadata": generations.write_metadata_style,
     "inline": generations.write_inline_style,
@@ -151,6 +160,11 @@ WRITERS: dict[str, Callable[[stores.Store, Path], Path]] = {
     "export-v1": lambda store, directory: generations.write_export_v1(store, directory / "export.json"),
     "export-v2": lambda store, directory: generations.write_export_v2(store, directory / "export.json"),
 }
+DUCKDB_WRITERS: dict[str, Callable[[stores.Store, Path], Path]] = {
+    "sqlite-v1-then-v2": write_upgraded,
+    "sqlite-v1-fresh": partial(write_shipped, until=FRESH),
+}
+"""Forms that differ in what is to be left alone only: one engine is enough for them."""
 # What every generation tells of a session, whatever ids its parts have.
 VIEWS = {
     "sessions": "SELECT session_id, title, directory, opencode_version, model_id, created_at, updated_at FROM sessions",
@@ -173,6 +187,15 @@ VIEWS = {
     " total_execution_time_ms, created_at, call_count, unpriced_calls, unrecorded_calls FROM session_resource_metrics",
     "stats": "SELECT message_count, tool_call_count, error_count, file_operation_count, duration_ms, total_cost_usd FROM session_stats",
     "issues": "SELECT record, reason FROM import_issues",
+    **{table: f"SELECT count(*) FROM {table}" for table in ("thinking_blocks", "patches", "attachments", "compactions")},
+    "unrecorded": "SELECT count(*) FROM unrecorded_calls",
+    "carried": "SELECT count(*) FROM carried_costs",
+    "source_sessions": "SELECT session_id, gone_at FROM source_sessions",
+}
+# Tables that an import reads or does not touch, and what is another thing for each form of store.
+NOT_COMPARED = {
+    *("price_periods", "price_sources", "model_pricing", "model_aliases", "price_adjustments", "price_runs", "price_changes"),
+    *("provider_billing", "migration_audit", "projects", "sources"),
 }
 
 
@@ -207,6 +230,27 @@ class TestMatrix:
         assert (total(engine).calls, total(engine).cost_usd) == (store.total[0], store.total[6])
         assert again.counts == BulkCounts(unchanged=summary.counts.new)
         assert findings(engine) == []
+
+    @pytest.mark.parametrize("form", DUCKDB_WRITERS)
+    def test_import_one_session_is_the_same_from_every_shape_of_a_database(
+        self, duckdb: sa.Engine, reference: dict[str, list[tuple[Any, ...]]], tmp_path: Path, form: str
+    ) -> None:
+        store = generations.known_session()
+        path = DUCKDB_WRITERS[form](store, tmp_path)
+
+        summary = load(duckdb, path)
+        again = load(duckdb, path, now=LATER, full=True)
+
+        assert views(duckdb) == reference
+        assert again.counts == BulkCounts(unchanged=summary.counts.new)
+        assert findings(duckdb) == []
+
+    def test_views_compare_every_table(self) -> None:
+        compared = " ".join(VIEWS.values())
+
+        missing = {table for table in Base.metadata.tables if f"FROM {table}" not in compared} - NOT_COMPARED
+
+        assert missing == set()
 
     @pytest.mark.parametrize("first", ["metadata", "parts", "sqlite-v1", "export-v2"])
     def test_import_one_generation_after_another_counts_once(self, engine: sa.Engine, tmp_path: Path, first: str) -> None:

@@ -50,18 +50,15 @@ def load(engine: sa.Engine, *paths: Path, now: datetime = NOW, full: bool = Fals
 
 
 def dump(engine: sa.Engine, without: Iterable[str] = ()) -> Rows:
-    """Read every row of every table, in the order of its key."""
+    """Read every row of every table, in the order of its key, but for when a source was looked through."""
+    rows: Rows = {}
     with engine.connect() as connection:
-        return {
-            table.name: [
-                tuple(row)
-                for row in connection.execute(
-                    sa.select(*(sa.cast(column, sa.Text) for column in table.columns)).order_by(*table.primary_key.columns)
-                )
-            ]
-            for table in Base.metadata.sorted_tables
-            if table.name not in without
-        }
+        for table in Base.metadata.sorted_tables:
+            if table.name not in without:
+                columns = [sa.cast(column, sa.Text) for column in table.columns if str(column) != "sources.state"]
+                found = connection.execute(sa.select(*columns).order_by(*table.primary_key.columns)).all()
+                rows[table.name] = [tuple(row) for row in found]
+    return rows
 
 
 def set_deepseek_price(engine: sa.Engine) -> None:
@@ -492,6 +489,23 @@ class TestCrash:
         assert [row[2] for row in between["source_sessions"]] == [""]
         assert again == derived
         assert dump(engine) == dump(other_engine)
+
+    def test_import_sources_after_a_kill_that_lost_the_marks_of_copies_restores_them(self, engine: sa.Engine, tmp_path: Path) -> None:
+        """As DuckDB's replay of a killed process's log has been seen to do."""
+        stores.write_sqlite(stores.sample(), tmp_path)
+        load(engine, tmp_path)
+        before = dump(engine)
+        with engine.begin() as connection:
+            lost = connection.execute(sa.text("UPDATE messages SET copied_from = NULL WHERE role = 'assistant' AND cost_basis = 'copied'"))
+            connection.execute(sa.text("UPDATE sources SET state = NULL"))
+        damaged = dump(engine)
+
+        again = load(engine, tmp_path)
+
+        assert lost.rowcount != 0
+        assert damaged["messages"] != before["messages"]
+        assert again.read == 0
+        assert dump(engine, {"sources"}) == {table: rows for table, rows in before.items() if table != "sources"}
 
     @pytest.mark.parametrize("together", [1, 2])
     def test_import_sources_killed_inside_a_transaction_goes_on(

@@ -20,12 +20,6 @@ def repository_copy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def is_full(pytestconfig: pytest.Config) -> bool:
-    """Tell whether the acceptance runs at its full size (`--full`)."""
-    return bool(pytestconfig.getoption("full"))
-
-
-@pytest.fixture(scope="session")
 def many(is_full: bool) -> int:
     """Return how many parts a database has that goes through a migration: 200,000 at full size, a tenth of it otherwise."""
     return 200_000 if is_full else 20_000

@@ -12,6 +12,7 @@ import stores
 from opencode_monitor.sources import shapes, shapes_v2
 from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.records import Rank, SessionBundle, SessionStamp, SessionTotals, SourceIssue
+from shipped_schemas import FRESH, MIGRATIONS, write_shipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,17 @@ def stamp_of(path: Path) -> SessionStamp:
 def mapped(message_type: str, **data: Any) -> Any:
     data.setdefault("time", {"created": stores.START_MS})
     return shapes_v2.message_record(data, message_type=message_type, message_id="msg_1", session=SESSION, notes=[])
+
+
+@pytest.mark.parametrize("until", [*MIGRATIONS, FRESH])
+def test_read_every_shipped_shape_of_the_tables_gives_the_same(tmp_path: Path, until: str) -> None:
+    store = stores.sample()
+
+    found = bundles(write_shipped(store, tmp_path / until, until))
+
+    assert len(found) == len(store.sessions)
+    assert found == bundles(stores.write_sqlite(store, tmp_path))
+    assert [bundle.issues for bundle in found.values() if bundle.issues] == []
 
 
 def test_read_v2_database_gives_messages_parts_and_sums(tmp_path: Path) -> None:

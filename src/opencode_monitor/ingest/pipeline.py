@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import getpass
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_state, remember
+from opencode_monitor.ingest.remember import note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
-from opencode_monitor.ingest.settle import backfill
+from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
 from opencode_monitor.models import Base, KnownSource, Message, OmittedText, Project, Session
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
@@ -107,20 +107,17 @@ def import_sources(
         # Looking for what has changed takes longer than writing it: no connection keeps others from the database meanwhile.
         with engine.connect() as connection:
             if with_texts:
-                with connection.begin():
-                    forget_signatures(connection, connection.scalars(sa.select(OmittedText.session_id).distinct()).all())
+                _reread_without_texts(connection)
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
         with connection.begin():
             seed_price_book(connection, now=now)
             servers = surroundings.mcp_servers | known_servers(connection)
-            if models_cache is not None:
-                _read_models_cache(connection, models_cache, now=now, summary=summary)
-            for location, error in failures:
-                _note_source(connection, location, now=now)
-                issue = SourceIssue(_readable(location.path), _readable(error))
-                replace_issues(connection, location.source_id, {None: [issue]}, now, summary)
+            if was_killed(connection):
+                restore_copies(connection, now=now)
+            _read_models_cache(connection, models_cache, now=now, summary=summary)
+            _note_failures(connection, failures, now=now, summary=summary)
         chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
         summary.counts += BulkCounts(unchanged=unchanged)
         total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
@@ -128,13 +125,7 @@ def import_sources(
         for one in chosen:
             summary.sources += 1
             with connection.begin():
-                _note_source(connection, one.location, now=now)
-                mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
-                if not one.is_unchanged:
-                    _load_projects(connection, one.source)
-                    replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
-                if one.stamps:
-                    note_state(connection, one.location.source_id, None)
+                _begin_source(connection, one, now=now, summary=summary)
             with connection.begin():
                 stored = _stored_usage(connection, one)
                 known = set(connection.scalars(sa.select(Session.session_id)).all())
@@ -156,9 +147,36 @@ def import_sources(
     return summary
 
 
-def _read_models_cache(connection: sa.Connection, path: Path, *, now: datetime, summary: ImportSummary) -> None:
-    reading = read_opencode_cache(connection, path, now=now)
-    if reading is not None:
+def _reread_without_texts(connection: sa.Connection) -> None:
+    """Have the sessions read again whose texts were left out."""
+    with connection.begin():
+        forget_signatures(connection, connection.scalars(sa.select(OmittedText.session_id).distinct()).all())
+
+
+def _note_failures(
+    connection: sa.Connection, failures: Iterable[tuple[SourceLocation, SourceError]], *, now: datetime, summary: ImportSummary
+) -> None:
+    for location, error in failures:
+        _note_source(connection, location, now=now)
+        note_state(connection, location.source_id, None)
+        issue = SourceIssue(_readable(location.path), _readable(error))
+        replace_issues(connection, location.source_id, {None: [issue]}, now, summary)
+
+
+def _begin_source(connection: sa.Connection, one: Opened, *, now: datetime, summary: ImportSummary) -> None:
+    """Note a source, its projects and what of it belongs to no session, and that it is being read."""
+    _note_source(connection, one.location, now=now)
+    mark_gone_sessions(connection, one.location.source_id, one.gone, now=now)
+    if not one.is_unchanged:
+        _load_projects(connection, one.source)
+        replace_issues(connection, one.location.source_id, {None: one.source.loose_issues()}, now, summary)
+    if one.stamps:
+        note_reading(connection, one.location.source_id)
+
+
+def _read_models_cache(connection: sa.Connection, path: Path | None, *, now: datetime, summary: ImportSummary) -> None:
+    reading = None if path is None else read_opencode_cache(connection, path, now=now)
+    if path is not None and reading is not None:
         issues = [SourceIssue(_readable(record), reason, loaded=True) for record, reason in reading.problems]
         replace_issues(connection, "models.json", {None: issues}, now, summary)
 

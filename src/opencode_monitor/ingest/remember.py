@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
 
 
+_NO_STATE = "-"
+"""What is stored of a source that was read to its end and whose reader has nothing to tell by: NULL says that it was not."""
+
+
 def stored_rank(rank: int | None, kind: str) -> int:
     """Return how good the form is in which a session is stored.
 
@@ -34,7 +38,7 @@ def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, 
         source_ids: The sources.
 
     Returns:
-        One for each source that was read before. The state is None where any of its sessions has to be read again.
+        One for each source that was read before. The state is None where any of its sessions has to be read again, or some never were.
     """
     states = {row.source_id: row.state for row in connection.execute(sa.select(KnownSource.source_id, KnownSource.state)).all()}
     rows = connection.execute(
@@ -74,14 +78,34 @@ def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, 
     return remembered
 
 
+def was_killed(connection: sa.Connection) -> bool:
+    """Tell whether an import of any source may not have come to its end.
+
+    Args:
+        connection: In a transaction of the caller's.
+    """
+    return bool(connection.scalar(sa.select(sa.exists().where(KnownSource.state.is_(None)))))
+
+
+def note_reading(connection: sa.Connection, source_id: str) -> None:
+    """Note that a source is being read: where an import finds this at its beginning, the one before was killed.
+
+    Args:
+        connection: In a transaction of the caller's.
+        source_id: The source.
+    """
+    connection.execute(sa.update(KnownSource).values(state=None).where(KnownSource.source_id == source_id, KnownSource.state.is_not(None)))
+
+
 def note_state(connection: sa.Connection, source_id: str, state: str | None) -> None:
-    """Note what a source's state is now that it is read to its end; None while it is not.
+    """Note what a source's state is now that it is read to its end.
 
     Args:
         connection: In a transaction of the caller's.
         source_id: The source.
         state: What its reader returned.
     """
+    stored = state or _NO_STATE
     connection.execute(
-        sa.update(KnownSource).values(state=state).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(state))
+        sa.update(KnownSource).values(state=stored).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(stored))
     )

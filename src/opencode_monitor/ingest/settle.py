@@ -48,6 +48,20 @@ def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, no
         estimate_sessions(connection, scope, now=now)
 
 
+def restore_copies(connection: sa.Connection, *, now: datetime) -> None:
+    """Mark the copies of forks once more, where an import was killed.
+
+    Seen with DuckDB 2.0.0: when it replays the log of a process that was killed, some updates of `copied_from` do not come back, though
+    everything else does. The calls of a fork would then be paid twice as soon as anything priced them again.
+
+    Args:
+        connection: In a transaction of the caller's.
+        now: What `updated_at` of the aggregates says.
+    """
+    every = sa.select(Session.session_id).subquery("every_session")
+    settle_sessions(connection, mark_copies(connection, every), now=now)
+
+
 def backfill(connection: sa.Connection, *, now: datetime) -> None:
     """Settle what is still open: sessions without aggregates, calls without a price whose model has one by now, and estimates.
 

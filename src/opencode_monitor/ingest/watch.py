@@ -128,18 +128,24 @@ class Watcher:
                         changes = next(notices)
                     except StopIteration:
                         break
-                    is_pending |= any(_is_of_interest(path) for _, path in changes)
+                    if any(_is_of_interest(path) for _, path in changes):
+                        is_pending = True
+                        # What could not be read may be whole again.
+                        not_before = min(not_before, time.monotonic() + _FIRST_RETRY_S)
                     must_find = self._changes_places(changes) or time.monotonic() - looked_at >= self.sweep_seconds
 
     def _find(self) -> None:
         """Look for sources: OpenCode makes new ones, and whole disks come and go."""
-        try:
-            self._locations = find_all_sources(self.paths, self.environ)
-        except SourceNotFoundError:
-            self._locations = []
-        except SourceError as error:
-            self._tell(problem=str(error))
-            return
+        found: dict[str, SourceLocation] = {}
+        for paths in [[path] for path in self.paths] or [[]]:  # one that is not there yet keeps nobody from the others
+            try:
+                found |= {location.source_id: location for location in find_all_sources(paths, self.environ)}
+            except SourceNotFoundError:
+                continue
+            except SourceError as error:
+                self._tell(problem=str(error))
+                return
+        self._locations = list(found.values())
         self._seen = {location.source_id: self._seen.get(location.source_id, NOTHING_REMEMBERED) for location in self._locations}
 
     def _directories(self) -> dict[Path, tuple[int, int]]:
@@ -205,7 +211,8 @@ class Watcher:
         try:
             if any(seen[source_id].stamps != self._seen[source_id].stamps or source_id not in self._imported() for source_id in seen):
                 self._import()
-        except DatabaseBusyError as error:
+        except DatabaseBusyError as error:  # the engine has waited, and tries again at once
+            self._retry_s = _FIRST_RETRY_S / 2
             return self._failed(str(error))
         except SourceError as error:
             return self._failed(str(error))
