@@ -47,7 +47,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
     prepare_database(state)
-    engine = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS)
+    engine = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS, loading=True)
     state.engines.append(engine)
     stop = Event()
 

@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 12_000_000
+BATCH_CHARS = 20_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 three of them in memory at once."""
+
+BATCHES_WITHOUT_TEXTS = 4
+"""How many times as many records a batch has without their texts: what is left of them is short, and each statement has its price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,7 @@ class _Run:
             servers = self._mcp_servers | known_servers(connection)
             if was_killed(connection):
                 restore_copies(connection, now=self._now)
-            if models_cache is not None:
-                _read_models_cache(connection, models_cache, now=self._now, summary=self.summary)
+            _read_models_cache(connection, models_cache, now=self._now, summary=self.summary)
             for location, error in failures:
                 _note_source(connection, location, now=self._now)
                 note_state(connection, location.source_id, None)
@@ -198,9 +200,9 @@ class _Run:
                     raise
 
 
-def _read_models_cache(connection: sa.Connection, path: Path, *, now: datetime, summary: ImportSummary) -> None:
-    reading = read_opencode_cache(connection, path, now=now)
-    if reading is not None:
+def _read_models_cache(connection: sa.Connection, path: Path | None, *, now: datetime, summary: ImportSummary) -> None:
+    reading = None if path is None else read_opencode_cache(connection, path, now=now)
+    if path is not None and reading is not None:
         issues = [SourceIssue(_readable(record), reason, loaded=True) for record, reason in reading.problems]
         replace_issues(connection, "models.json", {None: issues}, now, summary)
 
@@ -279,7 +281,7 @@ def _batches(
             chars += batch[-1].chars
         else:
             leave_out_texts(batch[-1])
-        if size >= BATCH_RECORDS or chars >= BATCH_CHARS:
+        if size >= BATCH_RECORDS * (1 if with_texts else BATCHES_WITHOUT_TEXTS) or chars >= BATCH_CHARS:
             yield Batch(batch, pack_rows(batch, dialect_name))
             batch, size, chars = [], 0, 0
     if batch:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opencode_monitor.ingest.mapping import SessionRows
 
-TRANSACTION_BATCHES = 6
+TRANSACTION_BATCHES = 4
 """How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 # Columns that the program computes, and that a changed source row makes stale.
@@ -116,6 +116,7 @@ class Writer:
         self._with_texts = with_texts
         self._transaction: sa.RootTransaction | None = None
         self._unsettled: list[str] = []
+        self._issues: dict[str | None, list[SourceIssue]] = {}
         self._batches = 0
 
     def __enter__(self) -> Self:
@@ -175,8 +176,7 @@ class Writer:
                 summary.counts += counts
         store_checkouts(connection, checked_out)
         summary.read += sum(session.records for session in sessions)
-        source_id = self._one.location.source_id
-        replace_issues(connection, source_id, {session.session_id: session.issues for session in sessions}, self._now, summary)
+        self._issues |= {session.session_id: session.issues for session in sessions}
         if not is_new:
             mark_gone_messages(connection, sessions, here, now=self._now)
 
@@ -184,11 +184,13 @@ class Writer:
         """Settle and commit what is written."""
         if self._transaction is None:
             return
+        replace_issues(self._connection, self._one.location.source_id, self._issues, self._now, self._summary)
         settle_sessions(self._connection, self._unsettled, now=self._now)
         self._note_read()
         self._transaction.commit()
         self._transaction = None
         self._unsettled = []
+        self._issues = {}
         self._batches = 0
 
     def _note_read(self) -> None:
