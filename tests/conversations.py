@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from factories import NOON, SONNET, add_model
 from opencode_monitor.models import Compaction, ErrorEvent, Message, Part, Session, StepEvent, TextMessage, ToolCall
+from opencode_monitor.testing.builders import NOON, SONNET, add_model
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession

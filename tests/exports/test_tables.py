@@ -10,11 +10,11 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from factories import NOON
 from opencode_monitor.exports.files import write_statement
 from opencode_monitor.exports.privacy import PRIVACY, Privacy
 from opencode_monitor.exports.tables import TABLES, table_statement
 from opencode_monitor.models import PART_SUBTYPES, Base, FileOperation, Message, Part, Session, ToolCall
+from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.ingest.settle import settle_sessions
 from opencode_monitor.models import Message, SessionResourceMetrics
 from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

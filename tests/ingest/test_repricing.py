@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.errors import NotFoundError, PriceError
 from opencode_monitor.ingest.repricing import RepriceScope, plan_repricing, reprice, undo_repricing
 from opencode_monitor.ingest.settle import backfill
@@ -21,6 +20,7 @@ from opencode_monitor.models import Message, Part, PriceChange, PriceRun, Sessio
 from opencode_monitor.pricing.book import add_periods, remove_alias, set_alias
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.seeds import Entry
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.ingest.settle import backfill
@@ -23,6 +22,7 @@ from opencode_monitor.integrity.fingerprint import (
 )
 from opencode_monitor.metrics.carried import carry_costs
 from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

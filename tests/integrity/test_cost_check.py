@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.ingest.settle import backfill, recharge
 from opencode_monitor.integrity import cost_check
 from opencode_monitor.integrity.cost_check import check_costs
@@ -19,6 +18,7 @@ from opencode_monitor.pricing.book import seed_price_book, set_alias
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.seeds import Entry
 from opencode_monitor.repositories import BillingRepository, PricingRepository
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -53,7 +53,12 @@ def sound(session: Session) -> Session:
         add_session(session, f"ses_{number}")
         add_call(session, f"sonnet_{number}", f"ses_{number}", written=((7, 5),), steps=((1000, 5, 6, 100, 3), (190_000, 0, 20_000, 1, 1)))
         add_call(
-            session, f"haiku_{number}", f"ses_{number}", model_id=HAIKU, reported=Decimal("0.5"), created_at=NOON + timedelta(days=number)
+            session,
+            f"haiku_{number}",
+            f"ses_{number}",
+            model_id=HAIKU,
+            reported_cost_usd=Decimal("0.5"),
+            created_at=NOON + timedelta(days=number),
         )
         add_call(session, f"local_{number}", f"ses_{number}", model_id="ollama/qwen3-coder")
         add_call(session, f"unknown_{number}", f"ses_{number}", model_id="acme/unknown")

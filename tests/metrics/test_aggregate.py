@@ -6,10 +6,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Message, SessionResourceMetrics, SessionStats, ToolCall
 from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -23,7 +23,7 @@ def settle(session: Session) -> None:
 
 def test_aggregate_sessions_sums_tokens_cost_and_counts(session: Session) -> None:
     add_session(session)
-    message = add_call(session, steps=((100, 20, 30, 40, 50),), written=((7,),), reported=Decimal("0.5"))
+    message = add_call(session, steps=((100, 20, 30, 40, 50),), written=((7,),), reported_cost_usd=Decimal("0.5"))
     message.completed_at = NOON + timedelta(milliseconds=1500)
     session.add(ToolCall(tool_call_id="msg_1_01", part_id="msg_1_01", session_id="ses_1", tool_name="bash", execution_time_ms=250.0))
     session.flush()
@@ -76,9 +76,9 @@ def test_aggregate_sessions_partly_unpriced_sums_what_is_known_and_counts_the_re
 
 def test_aggregate_sessions_copies_and_failed_calls_are_counted_apart(session: Session) -> None:
     add_session(session, "ses_1")
-    add_call(session, "msg_1", "ses_1", reported=Decimal(9))
+    add_call(session, "msg_1", "ses_1", reported_cost_usd=Decimal(9))
     add_session(session, "ses_2", created_at=NOON + timedelta(hours=1))
-    add_call(session, "msg_2", "ses_2", reported=Decimal(9))
+    add_call(session, "msg_2", "ses_2", reported_cost_usd=Decimal(9))
     session.add(Message(message_id="msg_3", session_id="ses_2", role="assistant", created_at=NOON + timedelta(hours=2), call_count=0))
     session.flush()
     settle(session)

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations import Call, Conversation, Piece, Restart
-from factories import NOON, SONNET
 from opencode_monitor.ingest.repricing import RepriceScope, reprice
 from opencode_monitor.ingest.settle import settle_sessions
 from opencode_monitor.metrics.carried import carry_costs, chunks, open_sessions
@@ -22,6 +21,7 @@ from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import calculate_cost, price_calls
 from opencode_monitor.repositories import PricingRepository
+from opencode_monitor.testing.builders import NOON, SONNET
 
 if TYPE_CHECKING:
     from datetime import datetime

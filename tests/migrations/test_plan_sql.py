@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.pricing.book import add_periods
 from opencode_monitor.pricing.catalog import user_period
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

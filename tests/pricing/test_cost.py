@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.models import Message, Part, StepEvent
 from opencode_monitor.pricing.book import resolve_aliases, seed_price_book
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import calculate_cost, price_calls
 from opencode_monitor.repositories import PricingRepository
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.integrity.recompute import Tokens, bucket_costs, choose_price, read_book
 from opencode_monitor.models import StepEvent
@@ -20,6 +19,7 @@ from opencode_monitor.pricing.cost import calculate_cost, cell_cost
 from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.tokens import TokenBuckets
 from opencode_monitor.repositories import CostRepository, PricingRepository
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import NOON
 from opencode_monitor.models import PricePeriodRow
 from opencode_monitor.pricing.book import add_periods, import_rows, stored_periods
 from opencode_monitor.pricing.catalog import BEGIN, MODES, BucketPrices, PricePeriod, make_period, user_period
 from opencode_monitor.pricing.exchange import COLUMNS, BadRow, Format, read_prices, write_prices
+from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.errors import PriceError
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Message, ModelPricing, PricePeriodRow, StepEvent
@@ -20,6 +19,7 @@ from opencode_monitor.pricing.book import add_periods, find_cells, seed_price_bo
 from opencode_monitor.pricing.catalog import BEGIN, BucketPrices, PricePeriod, Source, Status, find_cell, make_period, user_period
 from opencode_monitor.pricing.history import find_conflicts, plan_change
 from opencode_monitor.repositories import PricingRepository
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

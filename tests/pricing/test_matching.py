@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import add_model
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.errors import PriceError
 from opencode_monitor.pricing.book import (
@@ -28,6 +27,7 @@ from opencode_monitor.pricing.book import (
 from opencode_monitor.pricing.catalog import find_cell, user_period
 from opencode_monitor.pricing.seeds import Entry, resolve_model
 from opencode_monitor.repositories import PricingRepository
+from opencode_monitor.testing.builders import add_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

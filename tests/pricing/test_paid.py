@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.errors import PriceError
 from opencode_monitor.ingest.settle import backfill, recharge
 from opencode_monitor.models import Message, PriceAdjustment, SessionResourceMetrics, StepEvent
@@ -20,6 +19,7 @@ from opencode_monitor.pricing.adjustments import make_adjustment, make_billing
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import BillingRepository, CostRepository, PricingRepository, TimeRange
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.reports.anomalies import Scope
@@ -18,6 +17,7 @@ from opencode_monitor.reports.forecast import Horizon
 from opencode_monitor.reports.reading import find_anomalies, make_forecasts, read_days, root_of, run_backtests
 from opencode_monitor.reports.spend import Dimension
 from opencode_monitor.repositories import CostRepository
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -96,7 +96,7 @@ def test_find_anomalies_of_sessions_counts_sub_agents_and_what_came_after_the_ra
         add_session(session, f"ses_{number}", created_at=at)
         add_call(session, f"msg_{number}", f"ses_{number}", created_at=at, steps=((0, 0, 0, 100_000, 0),))
     add_session(session, "ses_x")
-    add_session(session, "ses_child", parent="ses_x")
+    add_session(session, "ses_child", parent_session_id="ses_x")
     add_call(session, "msg_x", "ses_x", steps=((0, 0, 0, 100_000, 0),))
     add_call(session, "msg_child", "ses_child", created_at=NOON + timedelta(days=1), steps=((0, 0, 0, 900_000, 0),))
     settle(session)

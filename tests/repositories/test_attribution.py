@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations import Conversation
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.models import FileOperation, Message, PriceAdjustment, Project, ProviderBilling, StepEvent
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import AttributionRepository, CostRepository, Interval, PartUsage, TimeRange, Usage
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

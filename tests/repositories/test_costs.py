@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.repositories import CostRepository, Interval, TimeRange, Usage
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def test_by_model_most_expensive_first_and_unpriced_last(session: Session) -> No
 def test_by_session_names_project_agent_and_parent(session: Session) -> None:
     session.add(Project(project_id="prj", worktree="/home/dev/shop"))
     add_session(session, "ses_1").project_id = "prj"
-    add_session(session, "ses_2", parent="ses_1", created_at=NOON + timedelta(minutes=1))
+    add_session(session, "ses_2", parent_session_id="ses_1", created_at=NOON + timedelta(minutes=1))
     add_call(session, "msg_1", "ses_1")
     add_call(session, "msg_2", "ses_2")
     rows = settle(session).by_session()

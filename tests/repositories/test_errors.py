@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.models import ErrorEvent, ToolCall
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import ErrorCount, ErrorRepository, TimeRange
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

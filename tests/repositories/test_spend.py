@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.repositories import CostRepository, SpendRepository, TimeRange
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -56,7 +56,7 @@ def test_rows_day_is_the_day_of_the_call_in_the_zone(session: Session) -> None:
 def test_rows_are_told_apart_by_everything_and_sum_to_the_total(session: Session) -> None:
     session.add(Project(project_id="prj", worktree="/home/dev/shop", name="shop"))
     add_session(session, "ses_1").project_id = "prj"
-    add_session(session, "ses_2", parent="ses_1")
+    add_session(session, "ses_2", parent_session_id="ses_1")
     add_call(session, "msg_1", "ses_1", steps=tokens(1))
     add_call(session, "msg_2", "ses_1", steps=tokens(2))
     add_call(session, "msg_3", "ses_1", steps=tokens(4)).agent = "plan"
@@ -85,7 +85,7 @@ def test_rows_are_told_apart_by_everything_and_sum_to_the_total(session: Session
 
 def test_rows_partly_unknown_are_at_least_so_much(session: Session) -> None:
     add_session(session)
-    add_call(session, "msg_1", steps=tokens(5), reported=Decimal("0.5"))
+    add_call(session, "msg_1", steps=tokens(5), reported_cost_usd=Decimal("0.5"))
     add_call(session, "msg_2", steps=tokens(6))
 
     repository = settle(session)
@@ -116,7 +116,7 @@ def test_first_days_and_span_are_those_with_spend(session: Session) -> None:
     free_before = datetime(2026, 4, 1, 12, tzinfo=UTC)
     add_call(session, "msg_0", created_at=free_before, model_id=FREE)
     add_call(session, "msg_1", created_at=datetime(2026, 5, 1, 23, 30, tzinfo=UTC))
-    add_call(session, "msg_2", created_at=datetime(2026, 5, 3, 23, 30, tzinfo=UTC), reported=Decimal(1))
+    add_call(session, "msg_2", created_at=datetime(2026, 5, 3, 23, 30, tzinfo=UTC), reported_cost_usd=Decimal(1))
     repository = settle(session)
 
     assert repository.span(tz="UTC") == (date(2026, 5, 1), date(2026, 5, 3))

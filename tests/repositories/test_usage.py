@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from factories import NOON, add_call, add_session
 from opencode_monitor.errors import NotFoundError
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import ModelPricing, StepEvent
@@ -21,6 +20,7 @@ from opencode_monitor.repositories import (
     PricingRepository,
     SessionRepository,
 )
+from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -53,8 +53,8 @@ def test_find_wildcards_of_like_are_plain_characters(session: Session) -> None:
 
 def test_children_oldest_first(session: Session) -> None:
     add_session(session, "ses_1")
-    add_session(session, "ses_3", parent="ses_1", created_at=NOON + timedelta(hours=1))
-    add_session(session, "ses_2", parent="ses_1", created_at=NOON + timedelta(hours=2))
+    add_session(session, "ses_3", parent_session_id="ses_1", created_at=NOON + timedelta(hours=1))
+    add_session(session, "ses_2", parent_session_id="ses_1", created_at=NOON + timedelta(hours=2))
     assert [child.session_id for child in SessionRepository(session).children("ses_1")] == ["ses_3", "ses_2"]
 
 
