@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import pipeline, writing
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.cost_check import check_costs
 from opencode_monitor.models import Base
@@ -405,6 +405,7 @@ class TestCrash:
         store = stores.sample()
         stores.write_json(store, tmp_path)
         monkeypatch.setattr(pipeline, "BATCH_RECORDS", 100)
+        monkeypatch.setattr(writing, "TRANSACTION_BATCHES", 2)
         told: list[tuple[int, int]] = []
 
         def stop_after_two(done: int, total: int) -> None:
