@@ -118,19 +118,21 @@ class Writer:
         self._unsettled: list[str] = []
         self._issues: dict[str | None, list[SourceIssue]] = {}
         self._batches = 0
+        self._is_writing = False
 
     def __enter__(self) -> None:
         """Begin nothing yet."""
 
-    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
-        """Settle and commit what is open, or roll it back after an error."""
-        if error_type is None:
+    def __exit__(self, *error: object) -> None:
+        """Settle and commit what is open, also where an error or the user ended the import between two batches; otherwise roll it back."""
+        if not self._is_writing:
             self._finish()
         elif self._transaction is not None:
             self._transaction.rollback()
 
     def write(self, batch: Batch) -> None:
         """Write the rows of a batch."""
+        self._is_writing = True
         session_ids = [session.session_id for session in batch.sessions]
         is_stored = not self._known.isdisjoint(session_ids)
         outdated: Collection[str] = ()
@@ -154,6 +156,7 @@ class Writer:
         self._batches += 1
         if is_stored or self._batches == TRANSACTION_BATCHES:
             self._finish()
+        self._is_writing = False
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
