@@ -192,12 +192,8 @@ class _Run:
             for batch in _read_ahead(batches):
                 writer.write(batch)
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
-                try:
-                    if self._progress:
-                        self._progress(self._done, self.total)
-                except BaseException:
-                    writer.finish()  # whoever ends the import here keeps what is written
-                    raise
+                if self._progress:
+                    self._progress(self._done, self.total)
 
 
 def _read_models_cache(connection: sa.Connection, path: Path | None, *, now: datetime, summary: ImportSummary) -> None:

@@ -118,25 +118,27 @@ class Writer:
         self._unsettled: list[str] = []
         self._issues: dict[str | None, list[SourceIssue]] = {}
         self._batches = 0
+        self._is_writing = False
 
     def __enter__(self) -> Self:
         """Begin nothing yet."""
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
-        """Settle and commit what is open, or roll it back after an error."""
-        if error_type is None:
-            self.finish()
+    def __exit__(self, *error: object) -> None:
+        """Settle and commit what is open, also where an error or the user ended the import between two batches; otherwise roll it back."""
+        if not self._is_writing:
+            self._finish()
         elif self._transaction is not None:
             self._transaction.rollback()
 
     def write(self, batch: Batch) -> None:
         """Write the rows of a batch."""
+        self._is_writing = True
         session_ids = [session.session_id for session in batch.sessions]
         is_stored = not self._known.isdisjoint(session_ids)
         outdated: Collection[str] = ()
         if is_stored:
-            self.finish()
+            self._finish()
             # In a transaction of its own: DuckDB does not delete a part in the one that deleted what refers to it.
             with self._connection.begin():
                 sessions_of = _outdated_parts(self._connection, batch.sessions)
@@ -154,7 +156,8 @@ class Writer:
         self._unsettled += session_ids
         self._batches += 1
         if is_stored or self._batches == TRANSACTION_BATCHES:
-            self.finish()
+            self._finish()
+        self._is_writing = False
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
@@ -180,7 +183,7 @@ class Writer:
         if not is_new:
             mark_gone_messages(connection, sessions, here, now=self._now)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Settle and commit what is written."""
         if self._transaction is None:
             return
