@@ -22,6 +22,7 @@ REVISIONS = (
     "source_state",
     "tool_facts",
     "call_facts",
+    "budgets",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 
