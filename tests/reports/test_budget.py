@@ -68,21 +68,21 @@ class TestCheckBudget:
         assert found.used_share == 0.66
         assert found.forecast is not None
         assert found.outlook is not None
-        assert (found.forecast.expected_usd, found.outlook.expected_share) == (236, 1.18)
+        assert (found.forecast.expected_usd, found.outlook.expected_share) == (Decimal(236), 1.18)
         # 68 are left: 6 more today, 24 up to Sunday, 30 up to the next Wednesday, and the Thursday's 10 are too many.
         assert found.outlook.reached_on == date(2026, 6, 25)
 
     def test_check_budget_of_a_week_goes_from_monday_to_sunday(self) -> None:
         found = check("100", Horizon.WEEK_END)
 
-        assert (found.first, found.last, found.spent.usd) == (date(2026, 6, 15), date(2026, 6, 21), 24)
+        assert (found.first, found.last, found.spent.usd) == (date(2026, 6, 15), date(2026, 6, 21), Decimal(24))
         assert found.forecast is not None
-        assert (found.forecast.expected_usd, found.forecast.days_left) == (54, 5)
+        assert (found.forecast.expected_usd, found.forecast.days_left) == (Decimal(54), 5)
 
     def test_check_budget_of_a_day_is_not_forecast(self) -> None:
         found = check("100", None)
 
-        assert (found.first, found.last, found.spent.usd) == (WEDNESDAY, WEDNESDAY, 4)
+        assert (found.first, found.last, found.spent.usd) == (WEDNESDAY, WEDNESDAY, Decimal(4))
         assert (found.forecast, found.outlook, found.used_share) == (None, None, 0.04)
 
     def test_check_budget_of_unknown_cost_alone_is_not_nothing(self) -> None:
@@ -186,7 +186,7 @@ def test_check_budgets_each_goes_by_the_history_of_its_own_calls(session: Sessio
     assert shop.check.outlook.reached_on == date(2026, 5, 10)
     # The till has two days, both of 15.00, and is no older.
     assert till.check.forecast is not None
-    assert (till.check.spent.usd, till.calls, till.check.forecast.expected_usd) == (0, 0, 70 * CALL)
+    assert (till.check.spent.usd, till.calls, till.check.forecast.expected_usd) == (Decimal(0), 0, 70 * CALL)
     assert (till.check.forecast.history_days, till.check.forecast.likely_low_usd) == (2, None)
     assert (everything.check.spent.usd, everything.unmatched) == (CALL, ())
 
