@@ -47,6 +47,7 @@ RUNAWAY = 4.0
 SMALL_RUNAWAY = 1.5
 PEERS = 40
 SESSION_SIGMA = 1.2
+HORIZONS = (Horizon.MONTH_END, Horizon.WEEK, Horizon.DAYS_30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,24 +237,24 @@ def print_rates(name: str, rates: dict[Detector, Rates]) -> None:
 def print_forecasts(*, histories: int, seed: int) -> None:
     """Print a table of the forecast's coverage and errors."""
     print("forecast: share of what came within the likely range (80 %), error of the expected and of the straight line (WAPE)")
-    print(f"{'season':28}" + "".join(f"{horizon.value:>24}" for horizon in Horizon))
-    print(f"{'season':28}" + f"{'inside  error   line':>24}" * len(Horizon))
-    whole = {horizon: Coverage() for horizon in Horizon}
+    print(f"{'season':28}" + "".join(f"{horizon.value:>24}" for horizon in HORIZONS))
+    print(f"{'season':28}" + f"{'inside  error   line':>24}" * len(HORIZONS))
+    whole = {horizon: Coverage() for horizon in HORIZONS}
     for name, season in SEASONS.items():
         if season.outliers:
             continue
         if name == BEYOND[0]:
             print_coverage("mean of these", whole)
-        found = {horizon: measure_forecast(season, horizon, histories=histories, seed=seed) for horizon in Horizon}
+        found = {horizon: measure_forecast(season, horizon, histories=histories, seed=seed) for horizon in HORIZONS}
         print_coverage(name, found)
         if name not in BEYOND:
-            for horizon in Horizon:
+            for horizon in HORIZONS:
                 whole[horizon].add(found[horizon])
 
 
 def print_coverage(name: str, found: dict[Horizon, Coverage]) -> None:
     """Print a line of the table of the forecast."""
-    cells = (" ".join(map(percent, found[horizon].shares())) for horizon in Horizon)
+    cells = (" ".join(map(percent, found[horizon].shares())) for horizon in HORIZONS)
     print(f"{name:28}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 

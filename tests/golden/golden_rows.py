@@ -177,6 +177,13 @@ SINCE: dict[str, Rows] = {
             {"message_id": "msg_titled", "session_id": "ses_1", "role": "user", "summary_title": TRICKY, "added_chars": 2**40},
         ],
     },
+    "budgets": {
+        "budgets": [
+            {"budget_name": TRICKY, "budget_usd": MOST_MONEY, "every": "week", "cost_number": "paid", "project_glob": "ü*"}
+            | {"model_glob": "anthropic/*", "agent_glob": "build", "note": TRICKY, "recorded_at": LATE},
+            {"budget_name": "all", "budget_usd": MONEY, "every": "month", "cost_number": "list", "recorded_at": EARLY},
+        ],
+    },
 }
 
 _IN_OLD: dict[str, dict[str, Any]] = {

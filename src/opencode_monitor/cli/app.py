@@ -13,6 +13,7 @@ from opencode_monitor._version import __version__
 from opencode_monitor.cli.anomalies import anomalies
 from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
+from opencode_monitor.cli.budget import budget
 from opencode_monitor.cli.completion import completion
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.cost import cost
@@ -97,7 +98,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
 
 
 REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, errors, sessions, session, carried, unrecorded)
-JUDGEMENTS = (anomalies, forecast)
+JUDGEMENTS = (anomalies, forecast, budget)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)
 for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):

@@ -23,6 +23,7 @@ REVISIONS = (
     "tool_facts",
     "call_facts",
     "omitted_texts",
+    "budgets",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

@@ -3,6 +3,7 @@
 from opencode_monitor.db.base import Base
 from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
 from opencode_monitor.models.audit import MigrationAudit
+from opencode_monitor.models.budgets import BudgetRow
 from opencode_monitor.models.carried import CarriedCost
 from opencode_monitor.models.ingest import GoneMessage, ImportIssue, IngestedSession, KnownSource, OmittedText
 from opencode_monitor.models.metrics import SessionResourceMetrics, SessionStats
@@ -28,6 +29,7 @@ __all__ = [
     "PART_SUBTYPES",
     "Attachment",
     "Base",
+    "BudgetRow",
     "CarriedCost",
     "Compaction",
     "CostBasis",

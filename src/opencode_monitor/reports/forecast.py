@@ -50,9 +50,10 @@ _PLACES = Decimal("0.000001")
 
 
 class Horizon(StrEnum):
-    """Up to when."""
+    """Up to when; an ISO week ends with its Sunday."""
 
     MONTH_END = "month-end"
+    WEEK_END = "week-end"
     WEEK = "7d"
     DAYS_30 = "30d"
 
@@ -63,7 +64,7 @@ class Forecast:
 
     Attributes:
         horizon: Up to when.
-        first: The first day of the sum: of the month, else tomorrow.
+        first: The first day of the sum: of the month or of its week, else tomorrow.
         last: The last one.
         days_left: Days of it that are not over.
         recorded_usd: What of it is recorded.
@@ -183,6 +184,9 @@ def span_of(horizon: Horizon, today: date) -> tuple[date, date]:
     if horizon == Horizon.MONTH_END:
         next_month = (today.replace(day=28) + timedelta(days=4)).replace(day=1)
         return today.replace(day=1), next_month - timedelta(days=1)
+    if horizon == Horizon.WEEK_END:
+        monday = today - timedelta(days=today.weekday())
+        return monday, monday + timedelta(days=6)
     count = 7 if horizon == Horizon.WEEK else 30
     return today + timedelta(days=1), today + timedelta(days=count)
 

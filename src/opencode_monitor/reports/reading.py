@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
 from opencode_monitor.reports.backtest import backtest
+from opencode_monitor.reports.budget import check_budget
 from opencode_monitor.reports.detectors import WINDOW_DAYS
 from opencode_monitor.reports.forecast import Horizon, forecast
 from opencode_monitor.reports.spend import Amount, Spend
@@ -21,8 +23,32 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.reports.backtest import Backtest
+    from opencode_monitor.reports.budget import BudgetCheck
     from opencode_monitor.reports.detectors import Settings
     from opencode_monitor.reports.forecast import Forecast
+    from opencode_monitor.repositories.budgets import Budget
+
+_LONGEST_PERIOD = timedelta(days=31)
+"""What a forecast looks back at: the longest month is longer than the window of the means."""
+
+_HORIZON_OF = {Interval.DAY: None, Interval.WEEK: Horizon.WEEK_END, Interval.MONTH: Horizon.MONTH_END}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedBudget:
+    """A budget and how it stands.
+
+    Attributes:
+        budget: What the user set.
+        check: How it stands.
+        calls: How many calls of its period count.
+        unmatched: Which of its patterns, `project`, `model` or `agent`, no call has ever matched.
+    """
+
+    budget: Budget
+    check: BudgetCheck
+    calls: int
+    unmatched: tuple[str, ...]
 
 
 def find_anomalies(
@@ -103,9 +129,43 @@ def make_forecasts(
     """
     today = now.astimezone(tz).date()
     begun = _begun(session, tz, cost_number)
-    # The longest month is longer than the window of the means.
-    days = read_days(session, first=today - timedelta(days=31), now=now, tz=tz, cost_number=cost_number)
+    days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number)
     return [forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
+
+
+def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: datetime, tz: ZoneInfo) -> list[CheckedBudget]:
+    """Tell how budgets stand, each by the history of its own calls.
+
+    Args:
+        session: Where to ask.
+        budgets: Which ones.
+        now: The current time: its day is not over.
+        tz: The zone whose days, weeks and months count.
+    """
+    repository = SpendRepository(session)
+    today = now.astimezone(tz).date()
+    time_range = TimeRange(_midnight(today - _LONGEST_PERIOD, tz), _midnight(today + timedelta(days=1), tz))
+    checked = []
+    for budget in budgets:
+        number, scope = budget.cost_number, budget.scope
+        rows = repository.days(time_range, tz=tz.key, cost_number=number, scope=scope)
+        span = repository.span(tz=tz.key, cost_number=number, scope=scope)
+        check = check_budget(
+            {row.day: Amount.of(row.usd, row.unknown_calls) for row in rows},
+            usd=budget.usd,
+            horizon=_HORIZON_OF[budget.every],
+            today=today,
+            begun=None if span is None else span[0],
+        )
+        checked.append(
+            CheckedBudget(
+                budget=budget,
+                check=check,
+                calls=sum(row.calls for row in rows if row.day >= check.first),
+                unmatched=tuple(repository.unmatched(scope)),
+            )
+        )
+    return checked
 
 
 def run_backtests(

@@ -4,6 +4,7 @@ from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, PartUsage, ToolUsage
 from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.billing import BillingRepository
+from opencode_monitor.repositories.budgets import Budget, BudgetRepository, make_budget
 from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
     NO_USAGE,
@@ -22,7 +23,7 @@ from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
-from opencode_monitor.repositories.spend import SpendRepository, SpendRow
+from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow, SpendScope
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
@@ -32,11 +33,14 @@ __all__ = [
     "AgentUsage",
     "AttributionRepository",
     "BillingRepository",
+    "Budget",
+    "BudgetRepository",
     "CarriedPart",
     "CarriedRepository",
     "CarriedTotal",
     "CostNumber",
     "CostRepository",
+    "DaySpend",
     "ErrorCount",
     "ErrorRepository",
     "FileUsage",
@@ -58,10 +62,12 @@ __all__ = [
     "SessionUsage",
     "SpendRepository",
     "SpendRow",
+    "SpendScope",
     "SubtypeRepository",
     "TimeRange",
     "ToolUsage",
     "UnrecordedRepository",
     "UnrecordedSpend",
     "Usage",
+    "make_budget",
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from opencode_monitor.db.patterns import matches
 from opencode_monitor.metrics.usage import CostNumber, usage_columns
 from opencode_monitor.models import Message, Project, Session
 from opencode_monitor.repositories.costs import project_name
@@ -44,6 +45,42 @@ class SpendRow:
     unknown_calls: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendScope:
+    """Whose calls count: those that match every pattern that is given. `*` is any text, `?` any one character, letter by letter.
+
+    Attributes:
+        project: A pattern for what a project is called, as in `CostRepository.by_project`.
+        model: A pattern for "vendor/model"; one without a slash is for what stands after the vendor.
+        agent: A pattern for who called.
+    """
+
+    project: str | None = None
+    model: str | None = None
+    agent: str | None = None
+
+
+EVERYTHING = SpendScope()
+"""The scope of all calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaySpend:
+    """What one day's calls cost.
+
+    Attributes:
+        day: The day of the calls, in the asked zone.
+        usd: What is known of the asked number; None where it is known of no call.
+        calls: All of them.
+        unknown_calls: Those of which it is not known.
+    """
+
+    day: date
+    usd: Decimal | None
+    calls: int
+    unknown_calls: int
+
+
 class SpendRepository:
     """Spend by day and by all that it is told apart by; copies made by a fork are in none of it."""
 
@@ -69,6 +106,36 @@ class SpendRepository:
         )
         return [SpendRow(**row) for row in self.session.execute(_with_projects(statement)).mappings()]
 
+    def days(
+        self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST, scope: SpendScope = EVERYTHING
+    ) -> list[DaySpend]:
+        """Return what each day with calls cost; calls whose time is not known belong to no day and are left out.
+
+        Args:
+            time_range: What to look at.
+            tz: The IANA zone whose days count.
+            cost_number: Which of the three numbers.
+            scope: Whose calls count.
+        """
+        columns, day = usage_columns(), _day(tz)
+        statement = sa.select(
+            day.label("day"),
+            columns[cost_number.field].label("usd"),
+            columns["calls"].label("calls"),
+            columns[cost_number.unknown_field].label("unknown_calls"),
+        ).where(*_is_billed(time_range), *_is_within(scope))
+        rows = self.session.execute(_with_projects(statement).group_by(day).order_by(day)).mappings()
+        return [DaySpend(**row) for row in rows]
+
+    def unmatched(self, scope: SpendScope) -> list[str]:
+        """Return which patterns of a scope, `project`, `model` or `agent`, no call has ever matched."""
+        given = _patterns(scope)
+        if not given:
+            return []
+        statement = sa.select(*(sa.func.count().filter(condition).label(name) for name, condition in given.items()))
+        counts = self.session.execute(_with_projects(statement).where(Message.call_count > 0)).mappings().one()
+        return [name for name in given if not counts[name]]
+
     def first_days(self, dimension: str, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> dict[str, date]:
         """Return the first day with spend of each key of a dimension.
 
@@ -82,15 +149,18 @@ class SpendRepository:
         rows = self.session.execute(statement.where(*_is_billed(None), _cost(cost_number) > 0)).all()
         return {row.key: row.day for row in rows}
 
-    def span(self, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> tuple[date, date] | None:
+    def span(self, *, tz: str, cost_number: CostNumber = CostNumber.LIST, scope: SpendScope = EVERYTHING) -> tuple[date, date] | None:
         """Return the first and the last day with spend; None where there is none.
 
         Args:
             tz: The IANA zone whose days count.
             cost_number: Which of the three numbers.
+            scope: Whose calls count.
         """
-        statement = sa.select(sa.func.min(_day(tz)), sa.func.max(_day(tz))).where(*_is_billed(None), _cost(cost_number) > 0)
-        first, last = self.session.execute(statement).one()
+        statement = sa.select(sa.func.min(_day(tz)), sa.func.max(_day(tz))).where(
+            *_is_billed(None), *_is_within(scope), _cost(cost_number) > 0
+        )
+        first, last = self.session.execute(statement if scope.project is None else _with_projects(statement)).one()
         return None if first is None else (first, last)
 
     def parents(self) -> dict[str, str]:
@@ -142,6 +212,20 @@ def _dimensions() -> dict[str, sa.ColumnElement[str]]:
         "model": sa.func.coalesce(Message.model_id, "unknown"),
         "agent": sa.func.coalesce(Message.agent, "unknown"),
     }
+
+
+def _patterns(scope: SpendScope) -> dict[str, sa.ColumnElement[bool]]:
+    """Return the condition that each pattern that is given makes, by what it is for."""
+    columns = _dimensions()
+    model = columns["model"]
+    if scope.model is not None and "/" not in scope.model:
+        columns["model"] = sa.func.substr(model, sa.func.strpos(model, "/") + 1)
+    given = {"project": scope.project, "model": scope.model, "agent": scope.agent}
+    return {name: matches(columns[name], pattern) for name, pattern in given.items() if pattern is not None}
+
+
+def _is_within(scope: SpendScope) -> list[sa.ColumnElement[bool]]:
+    return list(_patterns(scope).values())
 
 
 def _is_billed(time_range: TimeRange | None) -> list[sa.ColumnElement[bool]]:
