@@ -12,7 +12,7 @@ from opencode_monitor.db.migrate import downgrade, upgrade
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-BEFORE, AFTER = "call_facts", "budgets"
+BEFORE, AFTER = "omitted_texts", "budgets"
 MOST = Decimal("99999999999999999999999999.999999999999")
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import downgrade, upgrade
 
-BEFORE = "source_marks"
+BEFORE = "tool_facts"
 MODEL = "anthropic/claude-sonnet-4-5"
 ROWS = (
     "INSERT INTO sessions (session_id) VALUES ('ses_1')",

@@ -11,7 +11,7 @@ from opencode_monitor.db.migrate import downgrade, upgrade
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-BEFORE, AFTER = "source_marks", "tool_facts"
+BEFORE, AFTER = "source_state", "tool_facts"
 KEPT = (
     "tool_call_id, part_id, session_id, created_at, tool_name, tool_args, tool_result, execution_time_ms, status, call_id, child_session_id"
 )

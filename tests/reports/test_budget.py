@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import NOON, SONNET, add_call, add_session
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
@@ -20,6 +19,7 @@ from opencode_monitor.reports.forecast import Horizon
 from opencode_monitor.reports.reading import check_budgets
 from opencode_monitor.reports.spend import Amount
 from opencode_monitor.repositories import CostNumber, Interval, SpendScope, make_budget
+from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

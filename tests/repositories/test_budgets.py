@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.orm import Session
 
-from factories import NOON
 from opencode_monitor.errors import NotFoundError, UsageError
 from opencode_monitor.models import BudgetRow
 from opencode_monitor.repositories import BudgetRepository, CostNumber, Interval, SpendScope, make_budget
+from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
