@@ -191,7 +191,8 @@ VIEWS = {
     **{table: f"SELECT count(*) FROM {table}" for table in ("thinking_blocks", "patches", "attachments", "compactions")},
     "unrecorded": "SELECT count(*) FROM unrecorded_calls",
     "carried": "SELECT count(*) FROM carried_costs",
-    "source_sessions": "SELECT session_id, gone_at FROM source_sessions",
+    "omitted": "SELECT count(*) FROM omitted_texts",
+    "source_sessions": "SELECT DISTINCT session_id, gone_at FROM source_sessions",
 }
 # Tables that an import reads or does not touch, and what is another thing for each form of store.
 NOT_COMPARED = {
