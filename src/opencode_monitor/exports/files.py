@@ -105,7 +105,8 @@ def _copy(connection: sa.Connection, statement: sa.Select[Any], file: Path) -> i
     query = str(shown.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     with replacing(file) as partial:
         target = str(partial).replace("'", "''")
-        result = connection.exec_driver_sql(f"COPY ({query}) TO '{target}' ({_OPTIONS[file_format]})")
+        # Into the file that is there: one of DuckDB's own would be readable by all, and left behind by a kill.
+        result = connection.exec_driver_sql(f"COPY ({query}) TO '{target}' ({_OPTIONS[file_format]}, USE_TMP_FILE false)")
         return int(result.scalar_one())
 
 
@@ -125,9 +126,10 @@ def replacing(file: Path, *, mode: int = 0o600) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
     os.close(handle)
     partial = Path(name)
+    # From the first byte on, and not only of the whole file.
+    partial.chmod(mode)
     try:
         yield partial
-        partial.chmod(mode)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
