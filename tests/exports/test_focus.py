@@ -162,10 +162,10 @@ def test_focus_rows_flat_fee_of_a_month_is_whole_in_every_zone(session: Database
     BillingRepository(session).add(billing, now=JULY)
 
     may, june = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
-    ranges = (TimeRange(), TimeRange(may, june), TimeRange(june, JULY))
+    ranges = (TimeRange(), TimeRange(may, june), TimeRange(june, JULY), TimeRange(datetime(1, 1, 1, tzinfo=UTC), may))
     fees = [[(row["ChargePeriodStart"], row["BilledCost"]) for row in as_dicts(session, one, tz=tz)] for one in ranges]
 
-    assert fees == [[(may, Decimal(20))], [(may, Decimal(20))], []]
+    assert fees == [[(may, Decimal(20))], [(may, Decimal(20))], [], []]
 
 
 def test_focus_rows_reported_cost_is_what_was_stored_with_the_message(session: DatabaseSession) -> None:

@@ -140,9 +140,10 @@ def _fees(session: DatabaseSession, time_range: TimeRange, *, now: datetime, tz:
         session.scalar(sa.select(sa.func.min(Message.created_at, type_=UtcDateTime()))),
     ]
     today = _relabelled(now, tz, UTC)
-    # Without a fee, nothing is walked along.
-    first = min(filter(None, begun), default=now) if len(begun) > 1 else now
-    start = (time_range.start or _relabelled(first, tz, UTC)).astimezone(UTC)
+    # Months without a fee are not walked along: each takes some queries.
+    start = _relabelled(min(filter(None, begun), default=now) if len(begun) > 1 else now, tz, UTC)
+    if time_range.start is not None:
+        start = max(start, time_range.start.astimezone(UTC))
     end = min(time_range.end or today, today)
     month = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     while month < end:
