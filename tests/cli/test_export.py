@@ -56,6 +56,27 @@ def test_export_focus_writes_its_rows(store: stores.Store, migrated_duckdb_url: 
     assert models == set(store.truth["model"])
 
 
+@pytest.mark.usefixtures("store")
+def test_export_focus_days_are_those_of_utc_in_every_zone(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    month = ("--since", "2026-05-01", "--until", "2026-05-31")
+    for zone in ("UTC", "America/New_York"):
+        outcome = run("--db", migrated_duckdb_url, "--tz", zone, "export", "focus", "--to", tmp_path / f"{zone[:2]}.csv", *month)
+        assert outcome.stderr.endswith("(2026-05-01 … 2026-05-31, UTC).\n")
+
+    assert (tmp_path / "Am.csv").read_text() == (tmp_path / "UT.csv").read_text()
+
+
+@pytest.mark.usefixtures("store")
+def test_metrics_textfile_is_what_is_printed_and_others_may_read_it(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "opencode.prom"
+
+    outcome = run("--db", migrated_duckdb_url, "metrics", "--textfile", file)
+
+    assert outcome.exit_code == 0
+    assert file.read_text(encoding="utf-8") == run("--db", migrated_duckdb_url, "metrics").stdout
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("name", "file", "message"),
     [

@@ -64,6 +64,19 @@ def test_errors_table_has_rows_and_a_total(failing: Path) -> None:
     assert not any(line[:1] == ["network"] for line in lines)
 
 
+def test_tools_failed_cost_is_at_least_where_a_failed_call_has_no_price(make_database: Callable[[stores.Store], Path]) -> None:
+    store = stores.Store()
+    stores.add_project(store)
+    session = stores.add_session(store, stores.START_MS)
+    for number, model in enumerate((stores.SONNET, stores.UNPRICED)):
+        message = stores.add_call(store, session, stores.START_MS + number * 60_000, model=model)
+        stores.add_part(store, message, stores.START_MS + number, "tool", tool="bash", callID=f"c{number}", state=failed("fetch failed"))
+
+    (line,) = (line for line in report(make_database(store), "tools").stdout.splitlines() if line.startswith("bash"))
+
+    assert line.split()[:5] == ["bash", "2", "2", "100.0%", "≥"]
+
+
 def test_errors_of_calls_without_a_price_are_said(make_database: Callable[[stores.Store], Path]) -> None:
     store = stores.Store()
     stores.add_project(store)

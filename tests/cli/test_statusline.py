@@ -59,11 +59,19 @@ def test_statusline_after_an_import_shows_what_daily_shows(
     imported(tmp_path, migrated_duckdb_url)
     of_day = run("--db", migrated_duckdb_url, "--tz", "UTC", "daily", "--json", "--since", last_day, "--until", last_day).json["totals"]
 
-    outcome = run("--db", migrated_duckdb_url.removeprefix("duckdb:///"), "statusline")
+    outcome = run("--db", migrated_duckdb_url.removeprefix("duckdb:///"), "--tz", "UTC", "statusline")
 
     assert outcome.exit_code == 0
     assert outcome.stdout.startswith(f"{show_usd(Decimal(of_day['cost_usd']))} today · ")
     assert outcome.stdout.endswith(" · as of 23:00\n")
+
+
+def test_statusline_in_another_zone_says_whose_days_they_are(tmp_path: Path, migrated_duckdb_url: str) -> None:
+    imported(tmp_path, migrated_duckdb_url)
+
+    lines = {zone: run("--db", migrated_duckdb_url, "--tz", zone, "statusline").stdout for zone in ("Etc/UTC", "Asia/Tokyo")}
+
+    assert lines["Asia/Tokyo"] == lines["Etc/UTC"].replace("\n", " (UTC)\n")
 
 
 def test_statusline_unknown_cost_number_is_a_usage_error(tmp_path: Path, migrated_duckdb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,14 @@ def test_write_rows_batches_keep_their_order(tmp_path: Path) -> None:
 
     assert count == 3
     assert (tmp_path / "rows.csv").read_text() == "name,cost_usd,count\nz,1,1\na,,2\nm,0.000000000001,\n"
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH COMMERCIAL AT}"])
+def test_write_rows_csv_text_that_a_spreadsheet_runs_is_guarded(begin: str, tmp_path: Path) -> None:
+    write_rows(COLUMNS[:1], [[(f"{begin}1+1",)], [("a=1",)]], tmp_path / "rows.csv")
+
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["name"], [f"'{begin}1+1"], ["a=1"]]
 
 
 def test_write_rows_nothing_writes_the_columns(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from opencode_monitor.exports.focus import focus_rows
+from opencode_monitor.exports.tables import table_statement
 from opencode_monitor.ingest.settle import recharge
-from opencode_monitor.models import Message
+from opencode_monitor.models import Message, Project
 from opencode_monitor.pricing.adjustments import Adjustment, Billing
 from opencode_monitor.repositories import BillingRepository, CostRepository, TimeRange
 from opencode_monitor.testing.builders import NOON, Step, add_call, add_project, add_session, settle
@@ -94,7 +97,7 @@ def test_focus_rows_redacted_project_is_a_hash(spent: DatabaseSession) -> None:
     (hashed,) = {row["SubAccountId"] for row in as_dicts(spent, redact=True)}
 
     assert open_names == {"shop"}
-    assert len(hashed) == 64
+    assert hashed == spent.scalar(table_statement("projects", redact=True).with_only_columns(sa.func.md5(Project.name)))
     assert "shop" not in hashed
 
 
@@ -142,3 +145,34 @@ def test_focus_rows_flat_fee_is_a_purchase_of_each_month(spent: DatabaseSession)
     assert {row["EffectiveCost"] for row in as_dicts(spent) if row["ProviderName"] == "anthropic" and row["ChargeCategory"] == "Usage"} == {
         0
     }
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Pacific/Auckland"])
+def test_focus_rows_flat_fee_of_a_month_is_whole_in_every_zone(session: DatabaseSession, zone: str) -> None:
+    tz = ZoneInfo(zone)
+    billing = Billing(
+        billing_id="anthropic",
+        provider_id="anthropic",
+        kind="subscription",
+        monthly_fee_usd=Decimal(20),
+        effective_from=datetime(2026, 5, 1, tzinfo=tz),
+        effective_to=datetime(2026, 6, 1, tzinfo=tz),
+        note=None,
+    )
+    BillingRepository(session).add(billing, now=JULY)
+
+    may, june = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+    ranges = (TimeRange(), TimeRange(may, june), TimeRange(june, JULY), TimeRange(datetime(1, 1, 1, tzinfo=UTC), may))
+    fees = [[(row["ChargePeriodStart"], row["BilledCost"]) for row in as_dicts(session, one, tz=tz)] for one in ranges]
+
+    assert fees == [[(may, Decimal(20))], [(may, Decimal(20))], [], []]
+
+
+def test_focus_rows_reported_cost_is_what_was_stored_with_the_message(session: DatabaseSession) -> None:
+    add_session(session)
+    add_call(session, "msg_1", steps=[Step(1_000), Step(3_000)], reported_cost_usd=Decimal("0.02"))
+    settle(session)
+
+    (row,) = as_dicts(session)
+
+    assert row["x_ReportedCost"] == CostRepository(session).total().reported_cost_usd == Decimal("0.02")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from opencode_monitor.exports.files import write_statement
 from opencode_monitor.exports.privacy import PRIVACY, Privacy
 from opencode_monitor.exports.tables import TABLES, table_statement
-from opencode_monitor.models import PART_SUBTYPES, Base, FileOperation, Message, Part, Session, ToolCall
+from opencode_monitor.models import PART_SUBTYPES, Base, FileOperation, Message, Part, Project, Session, ToolCall
 from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:
@@ -79,6 +79,17 @@ def test_write_statement_jsonl_has_money_as_text_unknown_as_null_and_json_as_jso
     assert call["tool_result"] == PRIVATE
 
 
+@pytest.mark.parametrize("arguments", ["no JSON {", "12", "", 12, [1, "2"], {"big": 12345678901234567890}])
+def test_write_statement_jsonl_json_is_what_was_stored(arguments: object, stored: DatabaseSession, tmp_path: Path) -> None:
+    stored.get_one(ToolCall, "prt_1").tool_args = arguments  # type: ignore[assignment] # a call that was no JSON is stored as its text
+    stored.flush()
+
+    write_statement(stored.connection(), table_statement("tool_calls"), tmp_path / "tool_calls.jsonl")
+
+    (call,) = (msgspec.json.decode(line) for line in (tmp_path / "tool_calls.jsonl").read_bytes().splitlines())
+    assert call["tool_args"] == arguments
+
+
 def test_write_statement_parquet_has_the_types_of_the_table(stored: DatabaseSession, tmp_path: Path) -> None:
     file = tmp_path / "it's messages.parquet"
 
@@ -113,6 +124,19 @@ def test_table_statement_redacted_has_neither_content_nor_a_readable_path(name: 
     assert PRIVATE not in told
     assert "HYPERLINK" not in told
     assert "/home" not in told
+
+
+def test_table_statement_redacted_project_id_is_a_hash_that_joins(stored: DatabaseSession) -> None:
+    # Up to 0.5, OpenCode named a project by its directory.
+    stored.add(Project(project_id="home-dev-secret", worktree="/home/dev/secret"))
+    stored.add(Session(session_id="ses_2", project_id="home-dev-secret", created_at=NOON))
+    stored.flush()
+
+    (project,) = stored.execute(table_statement("projects", redact=True)).all()
+    of_sessions = {row.session_id: row.project_id for row in stored.execute(table_statement("sessions", redact=True)).all()}
+
+    assert "secret" not in str(project)
+    assert of_sessions == {"ses_1": None, "ses_2": project.project_id}
 
 
 def test_table_statement_redacted_equal_paths_have_equal_hashes(stored: DatabaseSession) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conversations import Conversation
 from opencode_monitor.metrics.usage import CostNumber
-from opencode_monitor.models import FileOperation, Message, PriceAdjustment, Project, ProviderBilling, StepEvent
+from opencode_monitor.models import FileOperation, Message, PriceAdjustment, Project, ProviderBilling, StepEvent, ToolCall
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import AttributionRepository, CostRepository, Interval, PartUsage, TimeRange, Usage
@@ -121,6 +121,20 @@ def test_by_tool_unknown_price_is_none_alone_and_at_least_beside_a_known_one(ses
 
     assert (rows["read"].cost_usd, rows["read"].unpriced_parts, rows["read"].failed_cost_usd) == (None, 1, Decimal(0))
     assert (rows[None].cost_usd, rows[None].unpriced_parts) == (Decimal("0.00003"), 1)
+
+
+def test_by_tool_failed_calls_without_a_price_are_counted(session: Session) -> None:
+    conversation = Conversation()
+    made = [conversation.call(((5, 0, 0, 5, 0), (("tool_call", 9, 9),)), model_id=model_id)[0] for model_id in (SONNET, LOCAL, LOCAL)]
+    conversation.write(session)
+    session.execute(sa.update(ToolCall).values(status="error").where(ToolCall.part_id.in_(made[:2])))
+
+    rows = {row.tool: row for row in price(session).by_tool()}
+
+    assert (rows["read"].calls, rows["read"].errors) == (3, 2)
+    assert rows["read"].failed_cost_usd == rows["read"].cost_usd
+    assert (rows["read"].failed_unpriced_parts, rows["read"].failed_paid_unknown_parts, rows["read"].unpriced_parts) == (1, 1, 2)
+    assert (rows[None].failed_unpriced_parts, rows[None].failed_unreported_parts) == (0, 0)
 
 
 def test_by_tool_copies_of_a_fork_are_left_out_and_a_part_has_its_messages_time(session: Session) -> None:

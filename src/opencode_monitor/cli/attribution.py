@@ -15,7 +15,7 @@ from opencode_monitor.cli.reports import NAMELESS_CALLS, ROWS_SHOWN, describe_un
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opencode_monitor.repositories import AttributionRepository, CarriedPart, CostNumber, PartUsage, TimeRange, Usage
+    from opencode_monitor.repositories import AttributionRepository, CarriedPart, CostNumber, PartUsage, TimeRange, ToolUsage, Usage
 
 _NAME_CHARS = 48
 _PART_CHARS = 38
@@ -69,7 +69,7 @@ def tools(
             f"{row.calls:,}",
             f"{row.errors:,}",
             f"{100 * row.errors / row.calls:.1f}%" if row.calls else "",
-            show_usd(getattr(row, f"failed_{number.field}")),
+            _failed(row, number),
         ),
         limit,
         number=number,
@@ -195,6 +195,14 @@ def _cells(usage: PartUsage | Usage, number: CostNumber, unknown_field: str) -> 
     known: Decimal | None = getattr(usage, number.field)
     at_least = "≥ " if getattr(usage, unknown_field) and known is not None else ""
     return [*(show_tokens(getattr(usage, bucket)) for bucket in _BUCKETS.values()), at_least + show_usd(known)]
+
+
+def _failed(row: ToolUsage, number: CostNumber) -> str:
+    from opencode_monitor.repositories.attribution import UNKNOWN_PARTS  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    known: Decimal | None = getattr(row, f"failed_{number.field}")
+    at_least = "≥ " if getattr(row, f"failed_{UNKNOWN_PARTS[number]}") and known is not None else ""
+    return at_least + show_usd(known)
 
 
 def _end_of(path: str, limit: int) -> str:

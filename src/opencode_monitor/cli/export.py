@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -33,7 +34,9 @@ def export(state: State, name: str, file: Path, since: str | None, until: str | 
 
     format_of(file)
     moment = now()
-    chosen = resolve_range(since=since, until=until, last=last, tz=state.zone, now=moment, default_last="all")
+    # Rows of FOCUS are days of UTC, and its fees months: days of another zone would cut both in two.
+    zone = ZoneInfo("UTC") if name == "focus" else state.zone
+    chosen = resolve_range(since=since, until=until, last=last, tz=zone, now=moment, default_last="all")
     if name in ("daily", "focus"):
         count = _write_sums(state, name, file, chosen, redact=redact)
     elif name in TABLES:
@@ -55,7 +58,7 @@ def _write_sums(state: State, name: str, file: Path, chosen: ReportRange, *, red
     rows: list[tuple[Any, ...]]
     with state.sessions()() as session:
         if name == "focus":
-            columns, rows = focus_rows(session, time_range, now=now(), redact=redact)
+            columns, rows = focus_rows(session, time_range, now=now(), tz=state.zone, redact=redact)
         else:
             columns, rows = daily_rows(session, time_range, tz=state.zone)
     return write_rows(columns, [rows], file)

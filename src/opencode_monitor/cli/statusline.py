@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import click
 import platformdirs
 
-from opencode_monitor.cli.context import cost_option, now
+from opencode_monitor.cli.context import cost_option, now, system_zone
+from opencode_monitor.cli.ranges import parse_zone
 from opencode_monitor.cli.render import as_json_value, note, show_usd
 from opencode_monitor.errors import SourceError, UsageError
 
@@ -39,8 +40,17 @@ def statusline(state: State, cost: str | None) -> None:
     number = cost or os.environ.get("OPENCODE_MONITOR_COST") or "list"
     if number not in kept["unknown"]:
         raise UsageError(f"$OPENCODE_MONITOR_COST is {number!r}. Use {', '.join(kept['unknown'])}.")
-    zone = ZoneInfo(kept["tz"])
-    click.echo(_line(kept, number, now().astimezone(zone).date(), zone))
+    zone, moment = ZoneInfo(kept["tz"]), now()
+    line = _line(kept, number, moment.astimezone(zone).date(), zone)
+    # Its days are those of the last import, which may have run elsewhere: a timer's are often days of UTC.
+    is_other = moment.astimezone(zone).utcoffset() != moment.astimezone(_own_zone(state)).utcoffset()
+    click.echo(f"{line} ({zone.key})" if is_other else line)
+
+
+def _own_zone(state: State) -> ZoneInfo:
+    """Return the zone that every other report would take; without the settings, which take too long to load."""
+    name = state.tz or os.environ.get("OPENCODE_MONITOR_TZ")
+    return parse_zone(name) if name else system_zone()
 
 
 def leave_sums(state: State, sessions: sessionmaker[Session]) -> None:

@@ -25,8 +25,8 @@ _OPTIONS: dict[Format, str] = {
     "jsonl": "FORMAT json, ARRAY false",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
-# What a spreadsheet runs as a formula; an apostrophe before it is a spreadsheet's own way to say that it is text.
-_FORMULA = r"^'*[=+\-@\t\r]"
+# What a spreadsheet runs as a formula, the full-width signs included; an apostrophe before it is its own way to say that it is text.
+_FORMULA = r"^'*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 
 
 def format_of(file: Path) -> Format:
@@ -59,7 +59,14 @@ def write_statement(connection: sa.Connection, statement: sa.Select[Any], file: 
     if connection.dialect.name == "duckdb":
         return _copy(connection, statement, file)
     columns = [sa.Column(column.key, column.type) for column in statement.selected_columns]
-    batches = connection.execution_options(yield_per=BATCH_ROWS).execute(statement).partitions()
+    # JSON as the text that it is: of one that was read, nobody can tell the text "12" from the number.
+    texts = statement.with_only_columns(
+        *(
+            sa.cast(column, sa.Text()).label(column.key) if isinstance(_plain(column.type), sa.JSON) else column
+            for column in statement.selected_columns
+        )
+    )
+    batches = connection.execution_options(yield_per=BATCH_ROWS).execute(texts).partitions()
     return write_rows(columns, batches, file)
 
 
@@ -98,7 +105,8 @@ def _copy(connection: sa.Connection, statement: sa.Select[Any], file: Path) -> i
     query = str(shown.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     with replacing(file) as partial:
         target = str(partial).replace("'", "''")
-        result = connection.exec_driver_sql(f"COPY ({query}) TO '{target}' ({_OPTIONS[file_format]})")
+        # Into the file that is there: one of DuckDB's own would be readable by all, and left behind by a kill.
+        result = connection.exec_driver_sql(f"COPY ({query}) TO '{target}' ({_OPTIONS[file_format]}, USE_TMP_FILE false)")
         return int(result.scalar_one())
 
 
@@ -118,9 +126,10 @@ def replacing(file: Path, *, mode: int = 0o600) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
     os.close(handle)
     partial = Path(name)
+    # From the first byte on, and not only of the whole file.
+    partial.chmod(mode)
     try:
         yield partial
-        partial.chmod(mode)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -128,7 +137,7 @@ def replacing(file: Path, *, mode: int = 0o600) -> Iterator[Path]:
 
 def _written(column: sa.ColumnElement[Any], file_format: Format) -> sa.ColumnElement[Any]:
     """Return a column as a format has it: money exact, times in UTC and saying so, texts that no spreadsheet runs."""
-    type_ = column.type.impl_instance if isinstance(column.type, sa.types.TypeDecorator) else column.type
+    type_ = _plain(column.type)
     is_typed = file_format == "parquet"
     match type_:
         case sa.DateTime():
@@ -143,6 +152,10 @@ def _written(column: sa.ColumnElement[Any], file_format: Format) -> sa.ColumnEle
             return _guarded(column, file_format)
         case _:
             return column
+
+
+def _plain(type_: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    return type_.impl_instance if isinstance(type_, sa.types.TypeDecorator) else type_
 
 
 def _guarded(text: sa.ColumnElement[str], file_format: Format) -> sa.ColumnElement[str]:

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import Message, Model, Project, Session, StepEvent
+from opencode_monitor.pricing.shares import reported_steps
 from opencode_monitor.repositories import BillingRepository, TimeRange
 from opencode_monitor.repositories.costs import project_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import tzinfo
 
     from sqlalchemy.orm import Session as DatabaseSession
 
@@ -31,8 +33,11 @@ _BUCKETS = {
 }
 
 
+_UTC = ZoneInfo("UTC")
+
+
 def focus_rows(
-    session: DatabaseSession, time_range: TimeRange, *, now: datetime, redact: bool = False
+    session: DatabaseSession, time_range: TimeRange, *, now: datetime, tz: ZoneInfo = _UTC, redact: bool = False
 ) -> tuple[list[sa.Column[Any]], list[tuple[Any, ...]]]:
     """Return the spend as FOCUS has it.
 
@@ -42,8 +47,9 @@ def focus_rows(
 
     Args:
         session: Where to ask.
-        time_range: What to look at.
+        time_range: What to look at: days of UTC.
         now: The current time: fees of days to come are not due.
+        tz: The zone in whose days the user said from when to when a fee is owed; these days bear their dates here.
         redact: Hash the project's name, which may be a path.
 
     Returns:
@@ -54,8 +60,9 @@ def focus_rows(
     project = [column.name for column in columns].index("SubAccountId")
     usage = [tuple(row) for row in session.execute(statement).all()]
     if redact:
-        usage = [(*row[:project], hashlib.sha256(row[project].encode()).hexdigest(), *row[project + 1 :]) for row in usage]
-    fees = _fees(session, time_range, now=now)
+        # The hash of the other tables, so that a project is the same in all of them.
+        usage = [(*row[:project], _hash(row[project]), *row[project + 1 :]) for row in usage]
+    fees = _fees(session, time_range, now=now, tz=tz)
     return columns, [*usage, *(tuple(fee.get(column.name) for column in columns) for fee in fees)]
 
 
@@ -66,6 +73,13 @@ def _usage_statement(time_range: TimeRange) -> sa.Select[Any]:
     provider = sa.func.coalesce(Model.vendor, "unknown")
     tokens = sum((_tokens(bucket) for bucket in _BUCKETS.values()), sa.literal(0))
     paid = _known(StepEvent.paid_cost_usd)
+    conditions: list[sa.ColumnElement[bool]] = [Message.copied_from.is_(None)]
+    if time_range.start is not None:
+        conditions.append(Message.created_at >= time_range.start)
+    if time_range.end is not None:
+        conditions.append(Message.created_at < time_range.end)
+    # What counts is what OpenCode stored with the message; not every call of it has its own.
+    reported = reported_steps(*conditions)
     columns: dict[str, sa.ColumnElement[Any]] = {
         "BilledCost": paid,
         "BillingAccountId": provider,
@@ -100,41 +114,43 @@ def _usage_statement(time_range: TimeRange) -> sa.Select[Any]:
         "SubAccountId": project_name(),
         **{name: _tokens(bucket) for name, bucket in _BUCKETS.items()},
         "x_Calls": sa.func.count(),
-        "x_ReportedCost": _known(StepEvent.reported_cost_usd),
+        "x_ReportedCost": _known(reported.c.reported_cost_usd),
         "x_UnpricedCalls": sa.func.count().filter(StepEvent.step_cost_usd.is_(None)),
     }
     groups = (day, month, provider, model, columns["SubAccountId"], StepEvent.price_id)
-    statement = (
+    return (
         sa.select(*(column.label(name) for name, column in columns.items()))
         .select_from(StepEvent)
         .join(Message, Message.message_id == StepEvent.message_id)
         .join(Session, Session.session_id == Message.session_id)
         .join(Model, Model.model_id == Message.model_id, isouter=True)
         .join(Project, Project.project_id == Session.project_id, isouter=True)
-        .where(StepEvent.event == "finish", StepEvent.input_tokens.is_not(None), Message.copied_from.is_(None))
+        .join(reported, reported.c.step_id == StepEvent.step_id, isouter=True)
+        .where(StepEvent.event == "finish", StepEvent.input_tokens.is_not(None), *conditions)
         .group_by(*groups)
         .order_by(*(group.asc().nulls_last() for group in groups))
     )
-    if time_range.start is not None:
-        statement = statement.where(Message.created_at >= time_range.start)
-    return statement if time_range.end is None else statement.where(Message.created_at < time_range.end)
 
 
-def _fees(session: DatabaseSession, time_range: TimeRange, *, now: datetime) -> Iterator[dict[str, Any]]:
+def _fees(session: DatabaseSession, time_range: TimeRange, *, now: datetime, tz: ZoneInfo) -> Iterator[dict[str, Any]]:
     """Yield a row for each provider's flat fee of each month."""
     billings = BillingRepository(session)
     begun = [
         *(billing.effective_from for billing in billings.billings() if billing.monthly_fee_usd),
         session.scalar(sa.select(sa.func.min(Message.created_at, type_=UtcDateTime()))),
     ]
-    # Without a fee, nothing is walked along.
-    start = time_range.start or (min(filter(None, begun), default=now) if len(begun) > 1 else now)
-    end = min(time_range.end or now, now)
-    month = start.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = _relabelled(now, tz, UTC)
+    # Months without a fee are not walked along: each takes some queries.
+    start = _relabelled(min(filter(None, begun), default=now) if len(begun) > 1 else now, tz, UTC)
+    if time_range.start is not None:
+        start = max(start, time_range.start.astimezone(UTC))
+    end = min(time_range.end or today, today)
+    month = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     while month < end:
         following = (month + timedelta(days=31)).replace(day=1)
         within = TimeRange(max(month, time_range.start or month), min(following, time_range.end or following))
-        for fee in billings.fees(within, tz=ZoneInfo("UTC"), now=now):
+        days = TimeRange(*(None if at is None else _relabelled(at, UTC, tz).astimezone(UTC) for at in (within.start, within.end)))
+        for fee in billings.fees(days, tz=tz, now=now):
             cost = dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), fee.fee_usd)
             provider = ("BillingAccountId", "InvoiceIssuerName", "ProviderName", "PublisherName", "ServiceName")
             yield {
@@ -153,6 +169,15 @@ def _fees(session: DatabaseSession, time_range: TimeRange, *, now: datetime) -> 
                 "ServiceSubcategory": "Generative AI",
             }
         month = following
+
+
+def _relabelled(moment: datetime, source: tzinfo, target: tzinfo) -> datetime:
+    """Return the instant at which clocks of the target zone show what those of the source zone show at another."""
+    return moment.astimezone(source).replace(tzinfo=target)
+
+
+def _hash(name: str) -> str:
+    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
 def _text(value: str | None) -> sa.ColumnElement[Any]:

@@ -23,8 +23,9 @@ class Privacy(Enum):
 
 
 _PATHS = {
-    "projects": ("worktree", "name"),
-    "sessions": ("directory",),
+    # A project's id is no secret of OpenCode's making: up to 0.5 its directory's name, later the first commit of its repository.
+    "projects": ("project_id", "worktree", "name"),
+    "sessions": ("project_id", "directory"),
     "file_operations": ("file_path", "git_branch", "git_commit"),
     "attachments": ("file_name",),
     "patches": ("git_commit",),
@@ -43,9 +44,9 @@ _CONTENT = {
 _TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 _OF_PART = ("part_id", "session_id", "created_at")
 _PUBLIC = {
-    "projects": ("project_id", "vcs", "created_at", "updated_at"),
+    "projects": ("vcs", "created_at", "updated_at"),
     "models": ("model_id", "model_name", "vendor"),
-    "sessions": ("session_id", "project_id", "parent_session_id", "model_id", "opencode_version", "created_at", "updated_at"),
+    "sessions": ("session_id", "parent_session_id", "model_id", "opencode_version", "created_at", "updated_at"),
     "messages": (
         *("message_id", "session_id", "parent_message_id", "role", "agent", "model_id", "created_at", "completed_at", "finish"),
         *("error_name", *_TOKENS, "call_count", "message_cost_usd", "reported_cost_usd", "paid_cost_usd", "cost_basis"),

@@ -91,9 +91,12 @@ class ToolUsage(PartUsage):
     Attributes:
         calls: Calls of the tool; it was called once for each of its parts.
         errors: Of these, the ones that failed or ran out of time.
-        failed_cost_usd: What writing those cost, at list price.
+        failed_cost_usd: What writing those cost, at list price; "at least" where some have no price.
         failed_reported_cost_usd: The same of what OpenCode stored.
         failed_paid_cost_usd: The same out of pocket.
+        failed_unpriced_parts: Failed ones without a price.
+        failed_unreported_parts: Failed ones of calls for which OpenCode stored no cost.
+        failed_paid_unknown_parts: Failed ones of which nobody can say what was paid.
     """
 
     tool: str | None
@@ -102,6 +105,9 @@ class ToolUsage(PartUsage):
     failed_cost_usd: Decimal | None
     failed_reported_cost_usd: Decimal | None
     failed_paid_cost_usd: Decimal | None
+    failed_unpriced_parts: int
+    failed_unreported_parts: int
+    failed_paid_unknown_parts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +176,10 @@ class AttributionRepository:
             "calls": sa.func.count(ToolCall.tool_call_id),
             "errors": sa.func.count().filter(is_failed),
             **{f"failed_{number.field}": _known_cost(shares, number, is_failed) for number in CostNumber},
+            **{
+                f"failed_{UNKNOWN_PARTS[number]}": sa.func.count().filter(shares.c[_mark(number, False)], is_failed)
+                for number in CostNumber
+            },
         }
         source = shares.outerjoin(ToolCall, ToolCall.part_id == shares.c.part_id)
         statement = _sums(shares, {"tool": _TOOL_GROUPS[by]}, sort, limit, cost_number, extra).select_from(source)
