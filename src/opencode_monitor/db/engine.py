@@ -20,7 +20,7 @@ from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["create_database_engine", "is_out_of_memory", "mask_url", "session_factory"]
+__all__ = ["create_database_engine", "is_out_of_memory", "mask_url", "session_factory", "write_log_back"]
 
 RETRY_SECONDS = 0.03
 """Between two tries to open a file that another process holds; opening takes about 15 ms."""
@@ -84,6 +84,17 @@ def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, rea
 def is_out_of_memory(error: sa.exc.DBAPIError) -> bool:
     """Tell whether DuckDB failed for its memory limit: it has 2,048 rows of a column in memory at once, however long they are."""
     return isinstance(error.orig, duckdb.OutOfMemoryException) or "failed to pin block" in str(error.orig)
+
+
+def write_log_back(connection: sa.Connection) -> None:
+    """Have DuckDB bring what was committed from its log into the file now, and not only when the last connection closes.
+
+    Args:
+        connection: Outside a transaction; none is open afterwards.
+    """
+    if connection.dialect.name == "duckdb":
+        connection.exec_driver_sql("CHECKPOINT")
+        connection.rollback()
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:

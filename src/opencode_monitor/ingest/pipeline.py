@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
+from opencode_monitor.db.engine import write_log_back
 from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
@@ -25,7 +26,7 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_reading, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
@@ -117,12 +118,10 @@ def import_sources(
         run.total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
         for one in chosen:
             run.read(one)
-            if since is None:
-                with connection.begin():
-                    note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
             name_servers(connection, servers)
             backfill(connection, now=now)
+        run.end(chosen, whole=since is None)
     return run.summary
 
 
@@ -198,6 +197,23 @@ class _Run:
                 except BaseException:
                     writer.finish()  # whoever ends the import here keeps what is written
                     raise
+
+    def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
+        """Note that the import has come to its end.
+
+        Not source by source: of two that hold a session, the better one may be read later, and may not be there any more by the next import.
+
+        Args:
+            chosen: The sources.
+            whole: Whether nothing that has changed in them was left out.
+        """
+        connection = self._connection
+        # What is noted must not outlive what it tells of: DuckDB can lose the marks of copies when it replays a killed process's log.
+        write_log_back(connection)
+        with connection.begin():
+            for one in chosen if whole else ():
+                note_state(connection, one.location.source_id, one.source.state())
+            note_mended(connection)
 
 
 def _read_models_cache(connection: sa.Connection, path: Path | None, *, now: datetime, summary: ImportSummary) -> None:
