@@ -101,6 +101,7 @@ class TestImport:
             "skipped": 0,
             "skipped_reasons": {},
             "issues": 0,
+            "content": True,
         }
 
     def test_import_full_reads_everything_again(self, database: Path, sample_database: Path, sample: stores.Store) -> None:

@@ -221,9 +221,10 @@ class TestDatabase:
         def stop(*_arguments: Any, **_options: Any) -> None:
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(pipeline, "backfill", stop)
+        monkeypatch.setattr(pipeline, "backfill", stop)
+        with pytest.raises(KeyboardInterrupt):
             load(engine, tmp_path)
+        monkeypatch.undo()
         stopped = read(engine, "SELECT state FROM sources")
         load(engine, tmp_path, now=LATER)
 

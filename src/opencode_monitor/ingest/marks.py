@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged, upsert
-from opencode_monitor.models import Base, GoneMessage, IngestedSession, Message
+from opencode_monitor.models import Base, GoneMessage, IngestedSession, Message, OmittedText, Part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -62,6 +62,16 @@ def forget_signatures(connection: sa.Connection, session_ids: Collection[str]) -
     """
     if session_ids:
         connection.execute(sa.update(IngestedSession).values(signature="").where(IngestedSession.session_id.in_(session_ids)))
+
+
+def sessions_without_texts(connection: sa.Connection) -> list[str]:
+    """Return the sessions with a text that an import left out, and that their source may still hold.
+
+    Args:
+        connection: In a transaction of the caller's.
+    """
+    gone = sa.select(Part.part_id).join(GoneMessage, GoneMessage.message_id == Part.message_id)
+    return list(connection.scalars(sa.select(OmittedText.session_id).where(OmittedText.part_id.not_in(gone)).distinct()).all())
 
 
 def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows], here: Collection[str], *, now: datetime) -> None:

@@ -24,13 +24,13 @@ from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
-from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
+from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.omit import leave_out_texts
 from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
-from opencode_monitor.models import Base, KnownSource, Message, OmittedText, Project, Session
+from opencode_monitor.models import Base, KnownSource, Message, Project, Session
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
@@ -107,7 +107,7 @@ def import_sources(
         with engine.connect() as connection:
             if with_texts:
                 with connection.begin():
-                    forget_signatures(connection, connection.scalars(sa.select(OmittedText.session_id).distinct()).all())
+                    forget_signatures(connection, sessions_without_texts(connection))
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
@@ -201,7 +201,7 @@ class _Run:
     def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
         """Note that the import has come to its end.
 
-        Not source by source: of two that hold a session, the better one may be read later, and may not be there any more by the next import.
+        Not source by source: of two that hold a session, the better one may be read later, and be gone by the next import.
 
         Args:
             chosen: The sources.
