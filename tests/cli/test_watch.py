@@ -26,7 +26,7 @@ import stores
 from commands import run
 from opencode_monitor.cli.watch import log_line, status_line
 from opencode_monitor.db.bulk import BulkCounts
-from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.engine import LOADING_SETTINGS, create_database_engine
 from opencode_monitor.errors import SchemaError
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.watch import Watcher, WatchState, WatchStopped
@@ -275,6 +275,23 @@ def test_watch_place_that_is_not_there_keeps_nobody_from_the_others(migrated_duc
     Watcher(create_database_engine(migrated_duckdb_url), [tmp_path / "laptop", path, path.parent], {}, stop, show).run()
 
     assert [(state.sources, state.new, state.problem) for state in shown] == [(1, 13, None)]
+
+
+def test_watch_out_of_memory_goes_on_with_more(migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stores.sample()
+    path = stores.write_sqlite(store, tmp_path / "opencode")
+    monkeypatch.setitem(LOADING_SETTINGS, "memory_limit", "16MB")  # too little even for this
+    engine, larger = create_database_engine(migrated_duckdb_url, loading=True), create_database_engine(migrated_duckdb_url)
+    stop, shown = Event(), list[WatchState]()
+
+    def show(state: WatchState) -> None:
+        shown.append(state)
+        stop.set()
+
+    Watcher(engine, [path], {}, stop, show, larger=larger).run()
+
+    assert [state.problem for state in shown] == [None]
+    assert shown[0].new > 0
 
 
 def test_watch_stopped_during_an_import_ends_after_its_batch(migrated_duckdb_url: str, tmp_path: Path) -> None:
