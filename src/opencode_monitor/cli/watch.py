@@ -49,7 +49,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
     prepare_database(state)
     engine = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS, loading=True)
     larger = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS)
-    state.engines += [engine, larger]
+    state.engines.extend((engine, larger))
     stop = Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
