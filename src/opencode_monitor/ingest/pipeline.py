@@ -107,7 +107,7 @@ def import_sources(
         with engine.connect() as connection:
             if with_texts:
                 with connection.begin():
-                    forget_signatures(connection, sessions_without_texts(connection))
+                    forget_signatures(connection, sessions_without_texts())
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
