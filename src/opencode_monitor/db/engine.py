@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
-from opencode_monitor.db.dialect import MEMORY
+from opencode_monitor.db.dialect import MEMORY, make_spill_directory, owner_only
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def write_log_back(connection: sa.Connection) -> None:
         connection: Outside a transaction; none is open afterwards.
     """
     if connection.dialect.name == "duckdb":
-        connection.exec_driver_sql("CHECKPOINT")
+        with owner_only():
+            connection.exec_driver_sql("CHECKPOINT")
         connection.rollback()
 
 
@@ -165,11 +166,13 @@ def _attach(connection: Any, path: Path) -> None:
     """Attach the file with small row groups: they cannot be asked for in any other way."""
     quoted = str(path).replace("'", "''")
     try:
-        connection.execute(f"ATTACH IF NOT EXISTS '{quoted}' AS {_LOADED} (ROW_GROUP_SIZE {LOADING_ROW_GROUP})")
+        with owner_only():
+            connection.execute(f"ATTACH IF NOT EXISTS '{quoted}' AS {_LOADED} (ROW_GROUP_SIZE {LOADING_ROW_GROUP})")
         connection.execute(f"USE {_LOADED}")
     except duckdb.Error:
         connection.close()
         raise
+    make_spill_directory(connection, str(path))
 
 
 def _prepare_file(path: Path, *, read_only: bool) -> None:
