@@ -38,6 +38,8 @@ COMPUTED_COLUMNS = {
     "parts": ("part_cost_usd",),
     "step_events": ("step_cost_usd", "price_id", "paid_cost_usd"),
 }
+# Columns that the program fills where a source says nothing.
+FILLED_COLUMNS = {"tool_calls": ("mcp_server",)}
 COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
 SHARED_TABLES = ("models", "file_operations")
@@ -170,6 +172,7 @@ class Writer:
                 packed.pop((table, is_derived)),
                 reset=COMPUTED_COLUMNS.get(table, ()),
                 kept=() if self._with_texts else TEXT_COLUMNS.get(table, ()),
+                filled=FILLED_COLUMNS.get(table, ()),
                 absent=is_new and table not in SHARED_TABLES,
             )
             if table in COUNTED_TABLES and not is_derived:
