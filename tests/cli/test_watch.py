@@ -40,6 +40,7 @@ PROGRAM = Path(sys.executable).with_name("opencode-monitor")
 PATIENCE_S = 60
 """How long something may take on a machine that has other things to do; what it takes is not measured here."""
 NOT_THE_SAME_TWICE = {
+    "model_pricing.updated_at",
     "sources.first_imported_at",
     "sources.last_imported_at",
     "sources.state",
