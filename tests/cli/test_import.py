@@ -9,9 +9,11 @@ import pytest
 import generations
 import stores
 from commands import run
+from opencode_monitor.cli import importing
 from opencode_monitor.db.engine import LOADING_SETTINGS
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
+from opencode_monitor.errors import DatabaseBusyError
 
 REAL = Path(__file__).parents[1] / "fixtures" / "opencode"
 
@@ -77,6 +79,21 @@ class TestImport:
 
         assert outcome.exit_code == 0
         assert daily["cost_usd"] == str(sample.total[6])
+
+    def test_import_that_is_done_does_not_fail_for_the_status_line(
+        self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stores.write_sqlite(sample, tmp_path / "opencode")
+
+        def busy(*_arguments: object) -> None:
+            raise DatabaseBusyError("database is in use by another process")
+
+        monkeypatch.setattr(importing, "leave_sums", busy)
+
+        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+
+        assert (outcome.exit_code, outcome.stderr) == (0, "no sums were left for statusline: database is in use by another process\n")
+        assert f"{records(sample)} new" in outcome.stdout
 
     def test_import_database_from_the_environment(self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
         stores.write_json(sample, tmp_path / "opencode")

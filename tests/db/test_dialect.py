@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from opencode_monitor.db.base import NAMING_CONVENTION
 from opencode_monitor.db.dialect import DuckDBDialect, integer_division
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.types import Json, Money, UtcDateTime
+from opencode_monitor.errors import DatabaseBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -249,9 +252,10 @@ def test_connect_time_zone_is_utc(duckdb_engine: sa.Engine) -> None:
         assert connection.scalar(sa.text("SELECT current_setting('TimeZone')")) == "UTC"
 
 
+@pytest.mark.parametrize("loading", [False, True])
 @pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_connect_new_files_belong_to_their_owner_alone(duckdb_url: str, tmp_path: Path, umask: int) -> None:
-    engine = create_database_engine(duckdb_url.replace("monitor.duckdb", "new/monitor.duckdb"))
+def test_connect_new_files_belong_to_their_owner_alone(duckdb_url: str, tmp_path: Path, umask: int, loading: bool) -> None:
+    engine = create_database_engine(duckdb_url.replace("monitor.duckdb", "new/monitor.duckdb"), loading=loading)
     before = os.umask(umask)
     try:
         with engine.connect() as connection:
@@ -290,8 +294,9 @@ def test_connect_many_threads_leave_the_umask_as_it_was(duckdb_engine: sa.Engine
     assert after == 0o027
 
 
-def test_close_after_a_spill_removes_the_spill_directory(tmp_path: Path) -> None:
-    engine = create_database_engine(f"duckdb:///{tmp_path / 'monitor.duckdb'}?memory_limit=60MB&threads=1")
+@pytest.mark.parametrize("loading", [False, True])
+def test_close_after_a_spill_removes_the_spill_directory(tmp_path: Path, loading: bool) -> None:
+    engine = create_database_engine(f"duckdb:///{tmp_path / 'monitor.duckdb'}?memory_limit=60MB&threads=1", loading=loading)
     spill = tmp_path / "monitor.duckdb.tmp"
 
     with engine.connect() as connection:
@@ -302,6 +307,23 @@ def test_close_after_a_spill_removes_the_spill_directory(tmp_path: Path) -> None
     assert spilled != []
     assert mode == 0o700
     assert not spill.exists()
+
+
+@pytest.mark.parametrize("loading", [False, True])
+def test_connect_in_vain_leaves_the_spill_directory_of_who_has_the_file(tmp_path: Path, loading: bool) -> None:
+    file, spill = tmp_path / "monitor.duckdb", tmp_path / "monitor.duckdb.tmp"
+    hold = "import duckdb, sys; connection = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        spill.mkdir(mode=0o700)
+
+        with pytest.raises(DatabaseBusyError):
+            create_database_engine(f"duckdb:///{file}", wait_seconds=0, loading=loading).connect()
+        kept = spill.is_dir()
+        holder.communicate()
+
+    assert kept
 
 
 def test_connect_refused_leaves_nothing_behind(tmp_path: Path) -> None:

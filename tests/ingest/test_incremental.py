@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ import generations
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.ingest import pipeline
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.sources import json_tree, sqlite_access
 from opencode_monitor.sources.discover import find_all_sources
@@ -187,6 +189,62 @@ class TestDatabase:
         assert state != [(None,)]
         assert stopped == [(None,)]
         assert read(engine, "SELECT state FROM sources") not in (state, stopped)
+
+    @pytest.mark.usefixtures("at_rest")
+    def test_import_stopped_before_a_better_copy_was_read_reads_the_other(
+        self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 1)
+        store = stores.sample()
+        old, new = tmp_path / "a-old", tmp_path / "b-new"
+        for directory in (old, new):
+            directory.mkdir()
+            stores.write_sqlite(store, directory)
+            for session in store.sessions:
+                session["time"]["updated"] += stores.DAY_MS
+
+        def stop(_done: int, _total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            load(engine, old, new, progress=stop)
+        shutil.rmtree(new)
+        load(engine, old, now=LATER)
+
+        assert read(engine, "SELECT count(*) FROM sessions") == [(len(store.sessions),)]
+
+    def test_import_killed_before_its_end_is_known_to_have_been(
+        self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stores.write_sqlite(stores.sample(), tmp_path)
+
+        def stop(*_arguments: Any, **_options: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(pipeline, "backfill", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load(engine, tmp_path)
+        monkeypatch.undo()
+        stopped = read(engine, "SELECT state FROM sources")
+        load(engine, tmp_path, now=LATER)
+
+        assert stopped == [(None,)]
+        assert read(engine, "SELECT state FROM sources") != [(None,)]
+
+    def test_import_of_a_killed_source_that_is_not_there_any_more_is_mended_once(self, engine: sa.Engine, tmp_path: Path) -> None:
+        stores.write_sqlite(stores.sample(), tmp_path)
+        load(engine, tmp_path)
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO sources (source_id, kind, path, host, username, first_imported_at, last_imported_at)"
+                    " SELECT 'gone', kind, '/gone', host, username, first_imported_at, last_imported_at FROM sources"
+                )
+            )
+
+        load(engine, tmp_path, now=LATER)
+
+        assert read(engine, "SELECT count(*) FROM sources WHERE state IS NULL") == [(0,)]
 
     @pytest.mark.usefixtures("at_rest")
     def test_import_copy_laid_over_with_an_older_time_is_noticed(self, engine: sa.Engine, tmp_path: Path) -> None:

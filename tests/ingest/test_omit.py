@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,28 @@ class TestImportWithoutTexts:
         assert unread.read == 0
         assert all(after[table] == before[table] for table in TEXT_COLUMNS if table != "parts")
         assert [row[7] for row in after["parts"]] == [row[7] for row in before["parts"]]
+
+    @pytest.mark.parametrize("with_texts", [True, False])
+    def test_import_sources_message_gone_at_its_source_keeps_its_lengths(
+        self, engine: sa.Engine, tmp_path: Path, *, with_texts: bool
+    ) -> None:
+        store = stores.sample()
+        path = stores.write_sqlite(store, tmp_path)
+        load(engine, tmp_path, with_texts=False)
+        gone = store.messages[1]
+        lengths = [row for row in dump(engine)["omitted_texts"] if row[0] in {p["id"] for p in store.parts if p["messageID"] == gone["id"]}]
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            for table, column in (("message", "id"), ("part", "message_id")):
+                connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (gone["id"],))
+
+        load(engine, tmp_path, with_texts=with_texts)
+        again = load(engine, tmp_path, with_texts=with_texts)
+
+        omitted = dump(engine)["omitted_texts"]
+        assert lengths != []
+        assert [row for row in omitted if row in lengths] == lengths
+        assert (omitted == lengths) is with_texts
+        assert again.read == 0
 
     @pytest.mark.parametrize("name", ["json-1.1.65", "sqlite-1.18.33"])
     def test_import_sources_real_store_without_texts_carries_alike(

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 import stores
+from opencode_monitor.ingest import pipeline
 from opencode_monitor.ingest.pipeline import Surroundings, import_sources
 from opencode_monitor.sources.discover import find_sources
 
@@ -47,6 +49,22 @@ def test_import_tools_are_named_after_declared_servers(engine: sa.Engine, tmp_pa
     assert declared == {"execute": "github", "github_search": "github", "git_hub_search": "git.hub", "git_status": "git"}
     assert read(engine, "mcp_server") == declared
     assert read(engine, "skill_name") == {"skill": "deploy"}
+
+
+def test_import_stopped_before_its_end_forgets_no_server(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locations = find_sources(stores.write_sqlite(make_store(), tmp_path), {})
+    import_sources(engine, locations, surroundings=Surroundings(mcp_servers=frozenset({"git"})))
+    named = read(engine, "mcp_server")
+
+    def stop(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "name_servers", stop)
+    with pytest.raises(KeyboardInterrupt):
+        import_sources(engine, locations, full=True)
+
+    assert named == {"execute": "github", "git_hub_search": "git", "git_status": "git"}
+    assert read(engine, "mcp_server") == named
 
 
 def test_import_file_tools_count_where_declared(engine: sa.Engine, tmp_path: Path) -> None:

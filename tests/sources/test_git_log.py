@@ -152,6 +152,14 @@ class TestGitLogs:
 
         assert read(tmp_path) is None
 
+    @pytest.mark.parametrize(("slashes", "is_read"), [("", True), ("/", False)])
+    def test_of_a_shared_directory_on_a_server_is_nothing(self, tmp_path: Path, slashes: str, is_read: bool) -> None:
+        shared = write_tree(tmp_path / "shop", line(ZERO, A, 100))
+        git = write_tree(tmp_path / "linked", line(ZERO, A, 100))
+        (git / "commondir").write_text(f"{slashes}{shared}\n")
+
+        assert (read(tmp_path / "linked") is not None) is is_read
+
     @pytest.mark.parametrize("part", ["HEAD", "objects", "refs", "logs/HEAD"])
     def test_of_what_git_would_not_take_is_nothing(self, tmp_path: Path, part: str) -> None:
         git = write_tree(tmp_path, line(ZERO, A, 100))

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
             {"a//b", "c"},
         ),
         ("opencode.json", '{"mcp": {"timeout": 5, "servers": {"linear": {"type": "local"}}}}', {"linear"}),
+        # Neither takes longer for what looks like several comments, or like none that ends.
+        ("opencode.jsonc", '{"mcp": {"a": {}},\n' + "// https://example.org/ // and more\n" * 200 + '"b": 1}', {"a"}),
+        ("opencode.jsonc", '{"mcp": {"a": {}},' + "/**/" * 200 + '"b": 1}', {"a"}),
+        ("opencode.jsonc", "/*" * 400_000, set()),
+        ("opencode.jsonc", '"' + '\\"' * 400_000, set()),
+        ("opencode.jsonc", "," * 800_000, set()),
         ("opencode.json", '{"mcp": []}', set()),
         ("opencode.json", "{", set()),
         ("opencode.json", "", set()),

@@ -16,7 +16,7 @@ from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import console, envelope, note, plain
 from opencode_monitor.cli.reports import daily, models
 from opencode_monitor.cli.statusline import leave_sums
-from opencode_monitor.errors import UsageError
+from opencode_monitor.errors import DatabaseBusyError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -67,7 +67,11 @@ def import_(
     if with_texts is None:
         with_texts = stores_texts()
     summary = run_import(state, locations, full=full, since=since_moment, with_texts=with_texts)
-    leave_sums(state, state.sessions())
+    try:
+        leave_sums(state, state.sessions())
+    except DatabaseBusyError as error:
+        # The import is done, and whoever has the database now may take long.
+        note(f"no sums were left for statusline: {error}", quiet=state.quiet)
     if carried:
         note(run_carried(state), quiet=state.quiet)
     if as_json:

@@ -48,7 +48,8 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
 
     prepare_database(state)
     engine = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS, loading=True)
-    state.engines.append(engine)
+    larger = create_database_engine(state.database_url, wait_seconds=_BUSY_SECONDS)
+    state.engines.extend((engine, larger))
     stop = Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -75,6 +76,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             models_cache=lambda: find_cache(os.environ),
             with_texts=stores_texts(),
             surroundings=read_surroundings(),
+            larger=larger,
         ).run()
     except WatchStopped:
         pass

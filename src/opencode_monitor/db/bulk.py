@@ -117,6 +117,7 @@ def upsert_packed(
     *,
     reset: Collection[str] = (),
     kept: Collection[str] = (),
+    filled: Collection[str] = (),
     absent: bool = False,
 ) -> BulkCounts:
     """Write packed rows; for the rest see `upsert`.
@@ -126,6 +127,7 @@ def upsert_packed(
         packed: The rows.
         reset: As for `upsert`.
         kept: Columns that a row which is stored already keeps as they are.
+        filled: Columns whose value a row without one does not take away.
         absent: As for `upsert`.
     """
     if not packed.count:
@@ -147,7 +149,7 @@ def upsert_packed(
         new = _execute(connection, insert if absent else keep_stored)
         changed = 0
         if compared and new < packed.count:
-            changed = _execute(connection, _update_of_changed(connection, table, source, compared, reset))
+            changed = _execute(connection, _update_of_changed(connection, table, source, compared, reset, filled))
     return BulkCounts(new, changed, packed.count - new - changed)
 
 
@@ -256,6 +258,7 @@ def _update_of_changed(
     source: sa.FromClause,
     compared: Sequence[sa.Column[Any]],
     reset: Collection[str],
+    filled: Collection[str],
 ) -> sa.Update:
     """Update the rows of a table that differ from the staged row with the same key."""
     key = list(table.primary_key.columns)
@@ -271,8 +274,12 @@ def _update_of_changed(
     else:
         incoming = source
         same_row = sa.and_(*(column == incoming.c[column.name] for column in key))
-    differs = sa.or_(*(_comparable(column).is_distinct_from(_comparable(incoming.c[column.name])) for column in compared))
-    new_values = {column.name: incoming.c[column.name] for column in compared} | dict.fromkeys(reset, sa.null())
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column.name: sa.func.coalesce(incoming.c[column.name], column) if column.name in filled else incoming.c[column.name]
+        for column in compared
+    }
+    differs = sa.or_(*(_comparable(column).is_distinct_from(_comparable(values[column.name])) for column in compared))
+    new_values = values | dict.fromkeys(reset, sa.null())
     return sa.update(table).values(new_values).where(same_row, differs)
 
 

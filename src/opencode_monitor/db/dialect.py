@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import interfaces
     from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["DuckDBDialect", "integer_division", "owner_only", "wide_division"]
+__all__ = ["DuckDBDialect", "integer_division", "make_spill_directory", "owner_only", "wide_division"]
 
 MEMORY = ":memory:"
 
@@ -73,9 +73,18 @@ def owner_only() -> Iterator[None]:
             os.umask(before)
 
 
-def _spill_directory(database: str) -> Path | None:
-    """Name the directory where DuckDB puts what does not fit into memory."""
-    return None if database == MEMORY else Path(f"{database}.tmp")
+def make_spill_directory(connection: Any, file: str) -> None:
+    """Make the directory where DuckDB puts what does not fit into memory; the connection's close removes it.
+
+    DuckDB makes it when a query first needs it, and readable for all; what it finds, it leaves as it is.
+
+    Args:
+        connection: A driver's connection that holds the file by now: until then the directory may be another process's.
+        file: The database's file.
+    """
+    connection.spill_directory = Path(f"{file}.tmp")
+    with contextlib.suppress(OSError):
+        connection.spill_directory.mkdir(mode=0o700)
 
 
 class _DdlCompiler(PGDDLCompiler):
@@ -107,18 +116,11 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
         The zone matters because `now()` is an instant, and a TIMESTAMP column stores the clock time of the session.
         """
-        spill = _spill_directory(cparams["database"])
-        if spill is not None:
-            # DuckDB makes it when a query first needs it, and readable for all; what it finds, it leaves as it is.
-            with contextlib.suppress(OSError):
-                spill.mkdir(mode=0o700)
-        try:
-            with owner_only():
-                connection = super().connect(*cargs, **cparams)
-        except BaseException:
-            _remove_spill_directory(spill)
-            raise
-        connection.spill_directory = spill
+        with owner_only():
+            connection = super().connect(*cargs, **cparams)
+        connection.spill_directory = None
+        if not cparams["database"].startswith(MEMORY):
+            make_spill_directory(connection, cparams["database"])
         connection.execute("SET TimeZone = 'UTC'")
         return connection
 

@@ -14,13 +14,13 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
-from opencode_monitor.db.dialect import MEMORY
+from opencode_monitor.db.dialect import MEMORY, make_spill_directory, owner_only
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["create_database_engine", "is_out_of_memory", "mask_url", "session_factory"]
+__all__ = ["create_database_engine", "is_out_of_memory", "mask_url", "session_factory", "write_log_back"]
 
 RETRY_SECONDS = 0.03
 """Between two tries to open a file that another process holds; opening takes about 15 ms."""
@@ -84,6 +84,18 @@ def create_database_engine(url: str | sa.URL, *, wait_seconds: float = 30.0, rea
 def is_out_of_memory(error: sa.exc.DBAPIError) -> bool:
     """Tell whether DuckDB failed for its memory limit: it has 2,048 rows of a column in memory at once, however long they are."""
     return isinstance(error.orig, duckdb.OutOfMemoryException) or "failed to pin block" in str(error.orig)
+
+
+def write_log_back(connection: sa.Connection) -> None:
+    """Have DuckDB bring what was committed from its log into the file now, and not only when the last connection closes.
+
+    Args:
+        connection: Outside a transaction; none is open afterwards.
+    """
+    if connection.dialect.name == "duckdb":
+        with owner_only():
+            connection.exec_driver_sql("CHECKPOINT")
+        connection.rollback()
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:
@@ -154,11 +166,13 @@ def _attach(connection: Any, path: Path) -> None:
     """Attach the file with small row groups: they cannot be asked for in any other way."""
     quoted = str(path).replace("'", "''")
     try:
-        connection.execute(f"ATTACH IF NOT EXISTS '{quoted}' AS {_LOADED} (ROW_GROUP_SIZE {LOADING_ROW_GROUP})")
+        with owner_only():
+            connection.execute(f"ATTACH IF NOT EXISTS '{quoted}' AS {_LOADED} (ROW_GROUP_SIZE {LOADING_ROW_GROUP})")
         connection.execute(f"USE {_LOADED}")
     except duckdb.Error:
         connection.close()
         raise
+    make_spill_directory(connection, str(path))
 
 
 def _prepare_file(path: Path, *, read_only: bool) -> None:

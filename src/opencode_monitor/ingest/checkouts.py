@@ -128,10 +128,11 @@ class Checkouts:
         return found
 
     def _log_of_session(self, directory: str | None, project_id: str | None) -> GitLog | None:
-        if directory is None or not os.path.isdir(directory):
+        log = None if directory is None else self._logs.of(directory)
+        # Not the other way round: a directory that names a server is asked for by nobody.
+        if log is None or directory is None or not os.path.isdir(directory):
             return None
-        log = self._logs.of(directory)
-        if log is None or (log.project_id is not None and project_id is not None and log.project_id != project_id):
+        if log.project_id is not None and project_id is not None and log.project_id != project_id:
             return None
         return log
 

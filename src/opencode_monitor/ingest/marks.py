@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged, upsert
-from opencode_monitor.models import Base, GoneMessage, IngestedSession, Message
+from opencode_monitor.models import Base, GoneMessage, IngestedSession, Message, OmittedText, Part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -53,15 +53,25 @@ def mark_gone_sessions(connection: sa.Connection, source_id: str, changes: Mappi
             )
 
 
-def forget_signatures(connection: sa.Connection, session_ids: Collection[str]) -> None:
+def forget_signatures(connection: sa.Connection, session_ids: Collection[str] | sa.Select[str]) -> None:
     """Have some sessions read again by the next import, from whatever source it reads.
 
     Args:
         connection: In a transaction of the caller's.
-        session_ids: The sessions.
+        session_ids: The sessions; a statement that selects them where they can be more than a statement takes as values.
     """
-    if session_ids:
-        connection.execute(sa.update(IngestedSession).values(signature="").where(IngestedSession.session_id.in_(session_ids)))
+    if isinstance(session_ids, sa.Select) or session_ids:
+        connection.execute(
+            sa.update(IngestedSession)
+            .values(signature="")
+            .where(IngestedSession.session_id.in_(session_ids), IngestedSession.signature != "")
+        )
+
+
+def sessions_without_texts() -> sa.Select[str]:
+    """Return the statement that selects the sessions with a text that an import left out, and that their source may still hold."""
+    gone = sa.select(Part.part_id).join(GoneMessage, GoneMessage.message_id == Part.message_id)
+    return sa.select(OmittedText.session_id).where(OmittedText.part_id.not_in(gone)).distinct()
 
 
 def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows], here: Collection[str], *, now: datetime) -> None:

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
+from opencode_monitor.db.engine import write_log_back
 from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
-from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions
+from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_reading, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
-from opencode_monitor.models import Base, KnownSource, Message, OmittedText, Project, Session
+from opencode_monitor.models import Base, KnownSource, Message, Project, Session
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
@@ -106,7 +107,7 @@ def import_sources(
         with engine.connect() as connection:
             if with_texts:
                 with connection.begin():
-                    forget_signatures(connection, connection.scalars(sa.select(OmittedText.session_id).distinct()).all())
+                    forget_signatures(connection, sessions_without_texts())
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
@@ -117,12 +118,10 @@ def import_sources(
         run.total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
         for one in chosen:
             run.read(one)
-            if since is None:
-                with connection.begin():
-                    note_state(connection, one.location.source_id, one.source.state())
         with connection.begin():
             name_servers(connection, servers)
             backfill(connection, now=now)
+        run.end(chosen, whole=since is None)
     return run.summary
 
 
@@ -194,6 +193,23 @@ class _Run:
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
+
+    def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
+        """Note that the import has come to its end.
+
+        Not source by source: of two that hold a session, the better one may be read later, and be gone by the next import.
+
+        Args:
+            chosen: The sources.
+            whole: Whether nothing that has changed in them was left out.
+        """
+        connection = self._connection
+        # What is noted must not outlive what it tells of: DuckDB can lose the marks of copies when it replays a killed process's log.
+        write_log_back(connection)
+        with connection.begin():
+            for one in chosen if whole else ():
+                note_state(connection, one.location.source_id, one.source.state())
+            note_mended(connection)
 
 
 def _read_models_cache(connection: sa.Connection, path: Path | None, *, now: datetime, summary: ImportSummary) -> None:

@@ -17,7 +17,7 @@ _RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
 
 
 _NO_STATE = "-"
-"""What is stored of a source that was read to its end and whose reader has nothing to tell by: NULL says that it was not."""
+"""What is stored of a source whose reader has nothing to tell by that nothing in it has changed: NULL says that it is being read."""
 
 
 def stored_rank(rank: int | None, kind: str) -> int:
@@ -109,3 +109,12 @@ def note_state(connection: sa.Connection, source_id: str, state: str | None) -> 
     connection.execute(
         sa.update(KnownSource).values(state=stored).where(KnownSource.source_id == source_id, KnownSource.state.is_distinct_from(stored))
     )
+
+
+def note_mended(connection: sa.Connection) -> None:
+    """Note at the end of an import that nothing is left of those before that were killed; what they left out stays unread.
+
+    Args:
+        connection: In a transaction of the caller's.
+    """
+    connection.execute(sa.update(KnownSource).values(state=_NO_STATE).where(KnownSource.state.is_(None)))

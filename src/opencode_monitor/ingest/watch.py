@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from watchfiles import Change, watch
 
+from opencode_monitor.db.engine import is_out_of_memory
 from opencode_monitor.db.revision import require_head
 from opencode_monitor.errors import DatabaseBusyError, SourceError, SourceNotFoundError
 from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings, import_sources
@@ -84,6 +85,7 @@ class Watcher:
         models_cache: Finds OpenCode's own price list, if there is one.
         with_texts: As for `import_sources`.
         surroundings: Likewise.
+        larger: An engine for the same database with more memory, for what the other has too little for.
         sweep_seconds: After how long all is looked for anew without a notice.
     """
 
@@ -96,6 +98,7 @@ class Watcher:
     models_cache: Callable[[], Path | None] = lambda: None
     with_texts: bool = True
     surroundings: Surroundings | None = None
+    larger: sa.Engine | None = None
     sweep_seconds: float = _SWEEP_S
     _state: WatchState = field(default_factory=WatchState)
     _locations: list[SourceLocation] = field(default_factory=list)
@@ -244,8 +247,21 @@ class Watcher:
     def _import(self) -> None:
         with self.engine.connect() as connection:
             require_head(connection)
-        summary = import_sources(
-            self.engine,
+        try:
+            summary = self._load(self.engine)
+        except sa.exc.DBAPIError as error:
+            if self.larger is None or not is_out_of_memory(error):
+                raise
+            summary = self._load(self.larger)
+        if summary.counts.new or summary.counts.changed:
+            state = self._state
+            new, changed = state.new + summary.counts.new, state.changed + summary.counts.changed
+            self._state = replace(state, imports=state.imports + 1, new=new, changed=changed, at=datetime.now(UTC))
+            self._tell(problem=None, last=summary)
+
+    def _load(self, engine: sa.Engine) -> ImportSummary:
+        return import_sources(
+            engine,
             self._locations,
             now=datetime.now(UTC),
             models_cache=self.models_cache(),
@@ -253,11 +269,6 @@ class Watcher:
             surroundings=self.surroundings,
             progress=self._after_batch,
         )
-        if summary.counts.new or summary.counts.changed:
-            state = self._state
-            new, changed = state.new + summary.counts.new, state.changed + summary.counts.changed
-            self._state = replace(state, imports=state.imports + 1, new=new, changed=changed, at=datetime.now(UTC))
-            self._tell(problem=None, last=summary)
 
     def _after_batch(self, _done: int, _total: int) -> None:
         if self.stop.is_set():

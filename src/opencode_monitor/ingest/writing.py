@@ -38,6 +38,8 @@ COMPUTED_COLUMNS = {
     "parts": ("part_cost_usd",),
     "step_events": ("step_cost_usd", "price_id", "paid_cost_usd"),
 }
+# Columns that the program fills where a source says nothing.
+FILLED_COLUMNS = {"tool_calls": ("mcp_server",)}
 COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
 SHARED_TABLES = ("models", "file_operations")
@@ -148,9 +150,9 @@ class Writer:
                 outdated = sessions_of
         if self._transaction is None:
             self._transaction = self._connection.begin()
-        _delete_by_part(self._connection, (Part,), outdated)
         if is_stored:
-            self._connection.execute(sa.delete(OmittedText).where(OmittedText.session_id.in_(session_ids)))
+            _forget_lengths(self._connection, batch.sessions)
+        _delete_by_part(self._connection, (Part,), outdated)
         self._load(batch)
         self._known.update(session_ids)
         self._unsettled += session_ids
@@ -173,6 +175,7 @@ class Writer:
                 packed.pop((table, is_derived)),
                 reset=COMPUTED_COLUMNS.get(table, ()),
                 kept=() if self._with_texts else TEXT_COLUMNS.get(table, ()),
+                filled=FILLED_COLUMNS.get(table, ()),
                 absent=is_new and table not in SHARED_TABLES,
             )
             if table in COUNTED_TABLES and not is_derived:
@@ -248,6 +251,30 @@ def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict
 def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | PartSubtype]], part_ids: Collection[str]) -> None:
     for model in models if part_ids else ():
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
+
+
+def _forget_lengths(connection: sa.Connection, batch: list[SessionRows]) -> None:
+    """Forget how long the texts were that are read again now.
+
+    The lengths stay of a message that its source does not hold any more: nobody can tell them again, and its calls were billed.
+    """
+    session_ids = [session.session_id for session in batch]
+    messages = [(row.message_id,) for session in batch for row in session.rows["messages"]]  # type: ignore[attr-defined] # MessageRow
+    parts = [(row.part_id,) for session in batch for row in session.rows["parts"]]  # type: ignore[attr-defined] # PartRow
+    with (
+        staged(connection, "read_messages", (sa.Column("message_id", sa.Text()),), messages) as read_messages,
+        staged(connection, "read_parts", (sa.Column("part_id", sa.Text()),), parts) as read_parts,
+    ):
+        unread = (
+            sa.select(Part.part_id)
+            .join(Message, Message.message_id == Part.message_id)
+            .where(
+                Part.session_id.in_(session_ids),
+                Part.message_id.not_in(sa.select(read_messages.c.message_id)),
+                Part.part_id.not_in(sa.select(read_parts.c.part_id)),
+            )
+        )
+        connection.execute(sa.delete(OmittedText).where(OmittedText.session_id.in_(session_ids), OmittedText.part_id.not_in(unread)))
 
 
 def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> tuple[bool, bool]:

@@ -14,7 +14,8 @@ class KnownSource(Base):
     """One place that holds OpenCode data, on one machine of one user.
 
     Attributes:
-        state: What the reader tells by that nothing in it has changed since it was last read to its end; None while it is being read.
+        state: What the reader tells by that nothing in it has changed since it was last read to its end; None until an import of it
+            has come to its end.
     """
 
     __tablename__ = "sources"

@@ -108,9 +108,9 @@ def _read(root: str, git_path: str, *, is_file: bool) -> GitLog | None:
         return None
     head = _text(git_directory, "HEAD")
     common = _text(git_directory, "commondir")
-    shared = os.path.normpath(os.path.join(git_directory, common.strip())) if common else git_directory
+    shared = _named(git_directory, common.strip()) if common else git_directory
     # What git itself asks of a repository.
-    if head is None or not all(stat.S_ISDIR(_mode(os.path.join(shared, name)) or 0) for name in ("objects", "refs")):
+    if head is None or shared is None or not all(stat.S_ISDIR(_mode(os.path.join(shared, name)) or 0) for name in ("objects", "refs")):
         return None
     moves = tuple(_moves(_content(git_directory, "logs/HEAD", _LOG_BYTES)))
     if not moves:
@@ -126,10 +126,14 @@ def _linked_directory(root: str, git_path: str) -> str | None:
     content = _text(root, os.path.basename(git_path))
     if content is None or not content.startswith("gitdir: "):
         return None
-    named = content.removeprefix("gitdir: ").strip()
-    if not named or "\0" in named or "\n" in named or named.startswith(("//", "\\\\")):
+    return _named(root, content.removeprefix("gitdir: ").strip())
+
+
+def _named(directory: str, name: str) -> str | None:
+    """Return the directory that a file names, seen from where it lies; None for one on a server, and for what is no name."""
+    if not name or "\0" in name or "\n" in name or name.startswith(("//", "\\\\")):
         return None
-    return os.path.normpath(os.path.join(root, named))
+    return os.path.normpath(os.path.join(directory, name))
 
 
 def _moves(log: bytes) -> Iterator[HeadMove]:

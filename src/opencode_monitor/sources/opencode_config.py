@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 _NAMES = ("opencode.jsonc", "opencode.json", "config.json")
 _MOST_BYTES = 1_000_000
-# A string, or what JSON with comments has beyond JSON: comments, and a comma before the end of a list or an object.
-_BEYOND_JSON = re.compile(rb'("(?:[^"\\]|\\.)*+")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL)
+# What JSON with comments has beyond JSON: comments, then a comma before the end of a list or an object. Strings are matched to be kept, and
+# what is never closed goes to the end: nothing is tried twice, whatever the file holds.
+_STRING = rb'("(?:[^"\\]|\\.)*+"?)'
+_COMMENT = re.compile(_STRING + rb"|//[^\n]*|/\*(?:.*?\*/|.*)", re.DOTALL)
+_LAST_COMMA = re.compile(_STRING + rb"|,(?=\s*+[}\]])", re.DOTALL)
 
 
 def configured_servers(environ: Mapping[str, str]) -> frozenset[str]:
@@ -36,7 +39,9 @@ def _servers(file: Path) -> list[str]:
         text = file.read_bytes()
     except OSError:
         return []
-    data, _ = decode_object(_BEYOND_JSON.sub(lambda found: found.group(1) or b"", text))
+    for beyond in (_COMMENT, _LAST_COMMA):
+        text = beyond.sub(lambda found: found.group(1) or b"", text)
+    data, _ = decode_object(text)
     declared = (data or {}).get("mcp")
     if isinstance(declared, dict) and isinstance(declared.get("servers"), dict):
         declared = declared["servers"]  # 2.x
