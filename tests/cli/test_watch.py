@@ -46,7 +46,6 @@ NOT_THE_SAME_TWICE = {
     "sources.state",
     "source_sessions.imported_at",
     "session_resource_metrics.updated_at",
-    "model_pricing.updated_at",
 }
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -132,24 +133,19 @@ def upsert_packed(
     """
     if not packed.count:
         return BulkCounts()
-    table = packed.table
-    compared = [
-        column for column in packed.columns if not column.primary_key and not column.info.get("write_once") and column.name not in kept
-    ]
-    name = f"staged_{table.name}"
+    table, columns = packed.table, packed.columns
+    names = tuple(column.name for column in columns)
+    shape = _Shape(_Engine.of(connection), table, names, frozenset(reset), frozenset(kept), frozenset(filled))
     staging = (
-        _copied(connection, name, packed.columns, packed.values)
+        _copied(connection, shape.staging, columns, packed.values)
         if packed.batch is None
-        else _registered(connection, name, packed.columns, packed.batch)
+        else _registered(connection, shape.staging, packed.batch)
     )
-    with staging as source:
-        names = [column.name for column in packed.columns]
-        insert = postgresql.insert(table).from_select(names, sa.select(source), include_defaults=False)
-        keep_stored = insert.on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
-        new = _execute(connection, insert if absent else keep_stored)
+    with staging:
+        new = _execute(connection, _insert_text(shape, absent=absent))
         changed = 0
-        if compared and new < packed.count:
-            changed = _execute(connection, _update_of_changed(connection, table, source, compared, reset, filled))
+        if new < packed.count and (update := _update_text(shape)):
+            changed = _execute(connection, update)
     return BulkCounts(new, changed, packed.count - new - changed)
 
 
@@ -169,13 +165,14 @@ def staged(
         What to select from, with the given columns.
     """
     values = _transpose(rows) if rows else [()] * len(columns)
+    dialect_name = connection.dialect.name
     staging = (
-        _registered(connection, name, columns, _arrow_batch(columns, values))
-        if connection.dialect.name == "duckdb"
+        _registered(connection, name, _arrow_batch(columns, values))
+        if dialect_name == "duckdb"
         else _copied(connection, name, columns, values)
     )
-    with staging as source:
-        yield source
+    with staging:
+        yield _source(dialect_name, name, _fields(columns))
 
 
 def _arrow_batch(columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]) -> nanoarrow.Array:
@@ -207,18 +204,12 @@ def _arrow_texts(texts: list[str | None]) -> Any:
 
 
 @contextlib.contextmanager
-def _registered(connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], batch: nanoarrow.Array) -> Iterator[sa.FromClause]:
+def _registered(connection: sa.Connection, name: str, batch: nanoarrow.Array) -> Iterator[None]:
     """Let DuckDB read the rows from this process's memory."""
-    selected: list[sa.ColumnElement[Any]] = []
-    for column in columns:
-        sent: sa.ColumnElement[Any] = sa.column(column.name, column.type)
-        if _arrow_type(column.type) is None:
-            sent = sa.cast(sa.column(column.name, sa.Text()), column.type)
-        selected.append(sent.label(column.name))
     duckdb_connection: Any = connection.connection.driver_connection
     duckdb_connection.register(name, batch)
     try:
-        yield sa.select(*selected).select_from(sa.table(name)).subquery(name)
+        yield
     finally:
         # Refused in a transaction that has failed; its rollback takes the name away too.
         with contextlib.suppress(duckdb.Error):
@@ -226,67 +217,139 @@ def _registered(connection: sa.Connection, name: str, columns: Sequence[sa.Colum
 
 
 @contextlib.contextmanager
-def _copied(
-    connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]
-) -> Iterator[sa.FromClause]:
+def _copied(connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]) -> Iterator[None]:
     """Send the rows to PostgreSQL."""
-    table = sa.Table(
-        name,
-        sa.MetaData(),
-        *(sa.Column(column.name, column.type) for column in columns),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
-    table.create(connection)
-    quote = connection.dialect.identifier_preparer.quote
-    names = ", ".join(quote(column.name) for column in columns)
+    create, copy_in, drop = _staging_texts(_Engine.of(connection), name, _fields(columns))
+    connection.exec_driver_sql(create)
     psycopg_connection: Any = connection.connection.driver_connection
-    with psycopg_connection.cursor().copy(f"COPY {quote(name)} ({names}) FROM STDIN") as copy:
+    with psycopg_connection.cursor().copy(copy_in) as copy:
         for row in zip(*map(_postgresql_values, columns, values), strict=True):
             copy.write_row(row)
     try:
-        yield table
+        yield
     finally:
         # Refused in a transaction that has failed; its rollback takes the table away too.
         with contextlib.suppress(sa.exc.DBAPIError):
-            table.drop(connection)
+            connection.exec_driver_sql(drop)
 
 
-def _update_of_changed(
-    connection: sa.Connection,
-    table: sa.Table,
-    source: sa.FromClause,
-    compared: Sequence[sa.Column[Any]],
-    reset: Collection[str],
-    filled: Collection[str],
-) -> sa.Update:
-    """Update the rows of a table that differ from the staged row with the same key."""
+# What follows makes statements. Making one takes longer than writing a small batch of rows, so each is made once and kept by what it
+# follows from: the kind of engine, the table, the columns. The caches are bounded, at a few times what the program uses; they hold no rows.
+
+_Fields = tuple[tuple[str, sa.types.TypeEngine[Any]], ...]
+"""Names of columns, with their types: such an object is its own key, so that columns made once find their statement again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """An engine as a statement knows it: all databases of one kind get the same text."""
+
+    name: str
+    dialect: sa.Dialect = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, connection: sa.Connection) -> _Engine:
+        return cls(connection.dialect.name, connection.dialect)
+
+    def write(self, statement: sa.ClauseElement) -> str:
+        """Write the text of a statement without parameters."""
+        return str(statement.compile(dialect=self.dialect))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the statements of an upsert follow from; for the attributes see `upsert_packed`."""
+
+    engine: _Engine
+    table: sa.Table
+    names: tuple[str, ...]
+    reset: frozenset[str]
+    kept: frozenset[str]
+    filled: frozenset[str]
+
+    @property
+    def staging(self) -> str:
+        return f"staged_{self.table.name}"
+
+    @property
+    def source(self) -> sa.FromClause:
+        return _source(self.engine.name, self.staging, _fields([self.table.c[name] for name in self.names]))
+
+    @property
+    def compared(self) -> list[sa.Column[Any]]:
+        """The columns that an update looks at, and writes."""
+        columns = [self.table.c[name] for name in self.names if name not in self.kept]
+        return [column for column in columns if not column.primary_key and not column.info.get("write_once")]
+
+
+def _fields(columns: Sequence[sa.Column[Any]]) -> _Fields:
+    return tuple((column.name, column.type) for column in columns)
+
+
+@lru_cache(maxsize=256)
+def _source(dialect_name: str, name: str, fields: _Fields) -> sa.FromClause:
+    """Return what to select staged rows from. It is no `sa.Table`: SQLAlchemy would keep the statements upon one by its identity."""
+    if dialect_name != "duckdb":
+        return sa.table(name, *(sa.column(column_name, type_) for column_name, type_ in fields))
+    selected: list[sa.ColumnElement[Any]] = []
+    for column_name, type_ in fields:
+        sent: sa.ColumnElement[Any] = sa.column(column_name, type_)
+        if _arrow_type(type_) is None:
+            sent = sa.cast(sa.column(column_name, sa.Text()), type_)
+        selected.append(sent.label(column_name))
+    return sa.select(*selected).select_from(sa.table(name)).subquery(name)
+
+
+@lru_cache(maxsize=256)
+def _staging_texts(engine: _Engine, name: str, fields: _Fields) -> tuple[str, str, str]:
+    """Write how PostgreSQL makes the table of staged rows, takes them, and drops it."""
+    columns = [sa.Column(column_name, type_) for column_name, type_ in fields]
+    table = sa.Table(name, sa.MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+    quote = engine.dialect.identifier_preparer.quote
+    names = ", ".join(quote(column_name) for column_name, _ in fields)
+    return engine.write(sa.schema.CreateTable(table)), f"COPY {quote(name)} ({names}) FROM STDIN", f"DROP TABLE {quote(name)}"
+
+
+@lru_cache(maxsize=256)
+def _insert_text(shape: _Shape, *, absent: bool) -> str:
+    """Write the statement that inserts the staged rows whose key is absent."""
+    insert = postgresql.insert(shape.table).from_select(shape.names, sa.select(shape.source), include_defaults=False)
+    keep_stored = insert.on_conflict_do_nothing(index_elements=list(shape.table.primary_key.columns))
+    return shape.engine.write(insert if absent else keep_stored)
+
+
+@lru_cache(maxsize=256)
+def _update_text(shape: _Shape) -> str | None:
+    """Write the statement that updates the rows which differ from the staged row with the same key; None where nothing is compared."""
+    table, source, compared = shape.table, shape.source, shape.compared
+    if not compared:
+        return None
     key = list(table.primary_key.columns)
-    if connection.dialect.name == "duckdb":
+    if shape.engine.name == "duckdb":
         # Keys are matched first, and rows fetched by their number: DuckDB then reads the texts of that part of the table
         # only. Matching directly, or by ON CONFLICT DO UPDATE, reads every text of the table, even for a single row.
         present = table.alias("present")
         matched = sa.and_(*(present.c[column.name] == source.c[column.name] for column in key))
         row_number: sa.Label[int] = sa.literal_column("present.rowid").label("row_number")
         incoming: sa.FromClause = sa.select(source, row_number).select_from(source.join(present, matched)).subquery("incoming")
-        table_name = connection.dialect.identifier_preparer.format_table(table)
+        table_name = shape.engine.dialect.identifier_preparer.format_table(table)
         same_row = sa.literal_column(f"{table_name}.rowid") == incoming.c.row_number
     else:
         incoming = source
         same_row = sa.and_(*(column == incoming.c[column.name] for column in key))
     values: dict[str, sa.ColumnElement[Any]] = {
-        column.name: sa.func.coalesce(incoming.c[column.name], column) if column.name in filled else incoming.c[column.name]
+        column.name: sa.func.coalesce(incoming.c[column.name], column) if column.name in shape.filled else incoming.c[column.name]
         for column in compared
     }
     differs = sa.or_(*(_comparable(column).is_distinct_from(_comparable(values[column.name])) for column in compared))
-    new_values = values | dict.fromkeys(reset, sa.null())
-    return sa.update(table).values(new_values).where(same_row, differs)
+    new_values = values | dict.fromkeys(shape.reset, sa.null())
+    return shape.engine.write(sa.update(table).values(new_values).where(same_row, differs))
 
 
-def _execute(connection: sa.Connection, statement: sa.Executable) -> int:
+def _execute(connection: sa.Connection, statement: str) -> int:
     """Run a statement without parameters, and return how many rows it wrote."""
     # DuckDB answers with the number as a row, which SQLAlchemy throws away for a statement that it made itself.
-    result = connection.exec_driver_sql(str(statement.compile(dialect=connection.dialect)))  # type: ignore[attr-defined] # every statement compiles
+    result = connection.exec_driver_sql(statement)
     return int(result.scalar_one()) if result.returns_rows else result.rowcount
 
 

@@ -151,8 +151,6 @@ def _create_duckdb_engine(url: sa.URL, *, wait_seconds: float, read_only: bool, 
             _prepare_file(path, read_only=read_only)
 
         def open_file() -> Any:
-            if not is_memory and not read_only and _has_log(path):
-                _settle_log(path)
             connection = dialect.connect(*cargs, **cparams)
             if is_attached:
                 _attach(connection, path)
@@ -175,27 +173,6 @@ def _attach(connection: Any, path: Path) -> None:
         connection.close()
         raise
     make_spill_directory(connection, str(path))
-
-
-def _has_log(path: Path) -> bool:
-    """Tell whether a process left its log behind: one that ends writes it into the file."""
-    try:
-        return path.with_name(f"{path.name}.wal").stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _settle_log(path: Path) -> None:
-    """Write into the file what a killed process left in its log, and close it again, before anything is written on top.
-
-    Seen with DuckDB 2.0.0: in the process that has replayed a log, updates of the replayed rows end in a segmentation fault, or an internal
-    error, about every second time. Read from the file, the same rows can be updated.
-    """
-    try:
-        with owner_only(), duckdb.connect(str(path), config=dict(DUCKDB_SETTINGS)) as connection:
-            connection.execute("CHECKPOINT")
-    except (duckdb.BinderException, duckdb.ConnectionException, duckdb.TransactionException):
-        return  # this process itself has the file open: the log is its own
 
 
 def _prepare_file(path: Path, *, read_only: bool) -> None:

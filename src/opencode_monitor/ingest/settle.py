@@ -51,7 +51,7 @@ def settle_sessions(connection: sa.Connection, session_ids: Iterable[str], *, no
 def restore_copies(connection: sa.Connection, *, now: datetime) -> None:
     """Mark the copies of forks once more, where an import was killed.
 
-    Seen with DuckDB 2.0.0: when it replays the log of a process that was killed, some updates of `copied_from` do not come back, though
+    Seen with DuckDB 2.0.1: when it replays the log of a process that was killed, some updates of `copied_from` do not come back, though
     everything else does. The calls of a fork would then be paid twice as soon as anything priced them again.
 
     Args:
