@@ -150,6 +150,7 @@ def kill_often(
     return counts
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
     killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
@@ -172,6 +173,7 @@ def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
     assert {path.name for path in tmp_path.iterdir()} <= {"killed.duckdb", "killed.duckdb.wal"}
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(
     killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
@@ -296,8 +298,8 @@ def test_db_upgrade_disk_that_runs_full_is_exit_1_and_leaves_the_old_database(od
     assert {path.name for path in small_disk.iterdir()} <= {"monitor.duckdb", "monitor.duckdb.wal"}
 
 
-def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(old: Old, tmp_path: Path) -> None:
-    file = Path(shutil.copy(old.file, tmp_path / "monitor.duckdb"))
+def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(odd: Old, tmp_path: Path) -> None:
+    file = Path(shutil.copy(odd.file, tmp_path / "monitor.duckdb"))
     blocks = file.stat().st_size // 512 + 2_000
 
     failed = subprocess.run(
@@ -310,7 +312,7 @@ def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database
     assert (failed.returncode, failed.stdout) == (1, ""), failed.stderr
     assert re.match(r"opencode-monitor: error: the database failed: .*File too large.*\n", failed.stderr)
     assert "Traceback" not in failed.stderr
-    assert outcome(file, old) == "old"
+    assert outcome(file, odd) == "old"
     assert {path.name for path in tmp_path.iterdir()} <= {"monitor.duckdb", "monitor.duckdb.wal"}
 
 
