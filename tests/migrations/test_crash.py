@@ -92,10 +92,8 @@ def killer() -> Iterator[Killer]:
         yield killer
 
 
-@pytest.fixture(scope="module")
-def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
-    """Make a database of many parts that stands at baseline; to be copied."""
-    file = tmp_path_factory.mktemp("old") / "old.duckdb"
+def make_old(file: Path, many: int) -> Old:
+    """Make a database of many parts that stands at baseline."""
     upgrade(url_of(file), "baseline")
     engine = create_database_engine(url_of(file))
     with engine.begin() as connection:
@@ -104,6 +102,12 @@ def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
     with engine.connect() as connection:
         connection.exec_driver_sql("CHECKPOINT")
     return Old(file, checksum_of(file))
+
+
+@pytest.fixture(scope="module")
+def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
+    """Make the database that is killed; to be copied."""
+    return make_old(tmp_path_factory.mktemp("old") / "old.duckdb", many)
 
 
 @pytest.fixture(scope="module")
@@ -298,8 +302,10 @@ def test_db_upgrade_disk_that_runs_full_is_exit_1_and_leaves_the_old_database(od
     assert {path.name for path in small_disk.iterdir()} <= {"monitor.duckdb", "monitor.duckdb.wal"}
 
 
-def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(odd: Old, tmp_path: Path) -> None:
-    file = Path(shutil.copy(odd.file, tmp_path / "monitor.duckdb"))
+def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(tmp_path: Path) -> None:
+    file = tmp_path / "monitor.duckdb"
+    # So many that it is the move that has no room, and not a revision after it.
+    old = make_old(file, 20_000)
     blocks = file.stat().st_size // 512 + 2_000
 
     failed = subprocess.run(
@@ -312,7 +318,7 @@ def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database
     assert (failed.returncode, failed.stdout) == (1, ""), failed.stderr
     assert re.match(r"opencode-monitor: error: the database failed: .*File too large.*\n", failed.stderr)
     assert "Traceback" not in failed.stderr
-    assert outcome(file, odd) == "old"
+    assert outcome(file, old) == "old"
     assert {path.name for path in tmp_path.iterdir()} <= {"monitor.duckdb", "monitor.duckdb.wal"}
 
 
