@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
+.PHONY: help install run test coverage test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,14 @@ $(VENV)/installed: pyproject.toml requirements-dev.lock
 run: install ## Import OpenCode's data, or a sample where there is none, and show what it cost
 	@if $(CLI) import --dry-run >/dev/null 2>&1; then $(CLI) import && $(CLI) daily && $(CLI) models; else $(CLI) demo; fi
 
-test: install ## Run all tests, on DuckDB and PostgreSQL, with coverage
+test: install ## Run all tests, on DuckDB and PostgreSQL
+	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+coverage: install ## Run all tests and tell what they do not reach; less than 90 % fails
 	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
 
-test-full: install ## The acceptance of the migration and its kills at 200,000 parts, and kills and bad records of an import, with the counts
-	$(BIN)/python -m pytest --full -rP tests/migrations/test_acceptance.py tests/migrations/test_crash.py tests/ingest/test_killed.py tests/ingest/test_bad_store.py
+test-full: install ## At full size, what `make test` runs small: migrations of 200,000 parts, kills, bad records, all examples of properties
+	$(BIN)/python -m pytest --full -rP -m sized
 
 lint: install ## Check style, types and imports
 	$(BIN)/ruff check .

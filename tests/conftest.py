@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 # A busy machine is no failure: how fast things are is measured in benchmarks/.
-hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("project")
+for profile in ("project", "full"):
+    hypothesis.settings.register_profile(profile, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 
 AS_FILES = "STRATEGY FILE_COPY"
@@ -38,7 +38,12 @@ AS_FILES = "STRATEGY FILE_COPY"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
-    parser.addoption("--full", action="store_true", help="the acceptance at its full size: migrations of 200,000 parts, and all kills")
+    parser.addoption("--full", action="store_true", help="full sizes: 200,000 parts, fifty megabytes of text, all kills, all examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples `properties.on_database` gives, before the tests are read."""
+    hypothesis.settings.load_profile("full" if config.getoption("full") else "project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,7 +94,7 @@ def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def is_full(pytestconfig: pytest.Config) -> bool:
-    """Tell whether the acceptance runs at its full size (`--full`)."""
+    """Tell whether the tests run at full size (`--full`)."""
     return bool(pytestconfig.getoption("full"))
 
 

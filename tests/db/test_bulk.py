@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
 from opencode_monitor.db.types import Json, Money, UtcDateTime
+from properties import on_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -339,7 +340,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(40)
 @given(batches=st.lists(st.tuples(ROWS, st.booleans()), max_size=5))
 def test_upsert_any_rows_in_any_split_equal_a_dictionary(
     connection: sa.Connection, batches: list[tuple[list[tuple[Any, ...]], bool]]

@@ -121,6 +121,7 @@ def spoil_database(path: Path, parts: list[Record]) -> dict[str, str]:
     return expected
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_import_store_with_spoiled_records_loads_the_others_and_names_them(
     engine: sa.Engine, tmp_path: Path, is_full: bool, kind: str

@@ -67,6 +67,7 @@ def sessions_read(database: Path) -> int:
         return int(connection.execute(sa.text("SELECT count(*) FROM source_sessions")).scalar_one())
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_import_killed_at_many_moments_ends_as_if_undisturbed(duckdb_at_head: Path, tmp_path: Path, is_full: bool) -> None:
     with Importer() as importer:

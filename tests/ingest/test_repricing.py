@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.errors import NotFoundError, PriceError
@@ -21,6 +21,7 @@ from opencode_monitor.pricing.book import add_periods, remove_alias, set_alias
 from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.seeds import Entry
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -232,7 +233,7 @@ def test_undo_repricing_call_that_was_read_anew_keeps_its_price(session: Session
 PRICES = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, NOON, NOON + timedelta(hours=5)])), min_size=1, max_size=3)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(5)
 @given(PRICES)
 def test_reprice_and_undo_of_any_prices_is_identity(session: Session, prices: list[tuple[int, datetime | None]]) -> None:
     session.rollback()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conversations import Call, Conversation, Piece, Restart
@@ -22,6 +22,7 @@ from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import calculate_cost, price_calls
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import NOON, SONNET
+from properties import on_database
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -313,7 +314,7 @@ def unpriced_times(conversation: Conversation) -> frozenset[datetime]:
     return frozenset(event.at for event in conversation.events if isinstance(event, Call) and prices(event) is None)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(6)
 @given(sessions=st.lists(st.lists(EVENT, min_size=1, max_size=9), min_size=1, max_size=2))
 def test_carry_costs_any_session_equals_the_walk_and_its_sum(session: Session, sessions: list[list[tuple[Any, ...]]]) -> None:
     session.rollback()

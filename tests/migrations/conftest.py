@@ -21,5 +21,5 @@ def repository_copy(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def many(is_full: bool) -> int:
-    """Return how many parts a database has that goes through a migration: 200,000 at full size, a tenth of it otherwise."""
-    return 200_000 if is_full else 20_000
+    """Return how many parts a database has that goes through a migration: 200,000 at full size, a hundredth of it otherwise."""
+    return 200_000 if is_full else 2_000

@@ -32,7 +32,8 @@ OLD_TABLES = {
     "messages": "messages",
     "sessions": "(SELECT * FROM sessions WHERE title <> '(recovered: parts without a session)')",
 }
-FIFTY_MEGABYTES = 50_000_001
+# With `--full`, and without: divided by three, as a text of two characters that are three bytes.
+MEGABYTES = {True: 50_000_001, False: 5_000_001}
 
 # What a program adds after the upgrade: a hundred messages in a new session, each with a start, a text, a tool call and a finish.
 NEW_WORK = """
@@ -114,6 +115,7 @@ def missing(engine: sa.Engine, left: str, right: str) -> Sequence[str]:
         ).all()
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_alembic_on_many_odd_parts_goes_up_verifies_and_comes_down_unchanged(empty_database_url: str, many: int) -> None:
     url = empty_database_url
@@ -186,35 +188,40 @@ def test_verify_after_the_upgrade_names_impossible_tokens_and_nothing_else(empty
     assert before.differences(after) == []
 
 
-def test_upgrade_and_downgrade_of_fifty_megabytes_of_text_keep_them(empty_database_url: str) -> None:
-    before, after, lengths = up_and_down(
-        empty_database_url, row("big", "text"), "content", "SELECT length(content) FROM text_messages", "SELECT length(content) FROM parts"
-    )
+@pytest.mark.sized
+def test_upgrade_and_downgrade_of_megabytes_of_text_keep_them(empty_database_url: str, is_full: bool) -> None:
+    size = MEGABYTES[is_full]
+    up, down = "SELECT length(content) FROM text_messages", "SELECT length(content) FROM parts"
 
-    assert lengths == [2 * FIFTY_MEGABYTES // 3] * 2
+    before, after, lengths = up_and_down(empty_database_url, row("big", "text"), "content", size, up, down)
+
+    assert lengths == [2 * size // 3] * 2
     assert before.differences(after) == []
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize(
     ("part_type", "table"), [("tool_call", "SELECT length(tool_result) FROM tool_calls"), ("wormhole", "SELECT length(extra) FROM parts")]
 )
-def test_upgrade_and_downgrade_of_fifty_megabytes_of_result_keep_them(duckdb_url: str, part_type: str, table: str) -> None:
+def test_upgrade_and_downgrade_of_megabytes_of_result_keep_them(duckdb_url: str, part_type: str, table: str, is_full: bool) -> None:
     # With a type that has no result, it becomes JSON in `extra`.
-    values = row("big", part_type, tool_name="x")
+    values, size = row("big", part_type, tool_name="x"), MEGABYTES[is_full]
 
-    before, after, lengths = up_and_down(duckdb_url, values, "tool_result", table, "SELECT length(tool_result) FROM parts")
+    before, after, lengths = up_and_down(duckdb_url, values, "tool_result", size, table, "SELECT length(tool_result) FROM parts")
 
-    assert lengths[0] >= lengths[1] == 2 * FIFTY_MEGABYTES // 3
+    assert lengths[0] >= lengths[1] == 2 * size // 3
     assert before.differences(after) == []
 
 
-def up_and_down(url: str, values: dict[str, Any], column: str, when_up: str, when_down: str) -> tuple[Checksum, Checksum, list[int]]:
-    """Take a row with a long text through an upgrade and a downgrade; return the checksums, and what is asked after each."""
+def up_and_down(
+    url: str, values: dict[str, Any], column: str, size: int, when_up: str, when_down: str
+) -> tuple[Checksum, Checksum, list[int]]:
+    """Take a row with a text of so many bytes through an upgrade and a downgrade; return the checksums, and what is asked after each."""
     upgrade(url, "baseline")
     engine = create_database_engine(url, wait_seconds=5)
     with engine.begin() as connection:
         load_rows(connection, [values], OLD_COLUMNS)
-        connection.execute(sa.text(f"UPDATE parts SET {column} = repeat('é\t', {FIFTY_MEGABYTES // 3})"))
+        connection.execute(sa.text(f"UPDATE parts SET {column} = repeat('é\t', {size // 3})"))
     before = old_parts(engine)
     upgrade(url)
     with engine.connect() as connection:

@@ -92,10 +92,8 @@ def killer() -> Iterator[Killer]:
         yield killer
 
 
-@pytest.fixture(scope="module")
-def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
-    """Make a database of many parts that stands at baseline; to be copied."""
-    file = tmp_path_factory.mktemp("old") / "old.duckdb"
+def make_old(file: Path, many: int) -> Old:
+    """Make a database of many parts that stands at baseline."""
     upgrade(url_of(file), "baseline")
     engine = create_database_engine(url_of(file))
     with engine.begin() as connection:
@@ -104,6 +102,12 @@ def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
     with engine.connect() as connection:
         connection.exec_driver_sql("CHECKPOINT")
     return Old(file, checksum_of(file))
+
+
+@pytest.fixture(scope="module")
+def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
+    """Make the database that is killed; to be copied."""
+    return make_old(tmp_path_factory.mktemp("old") / "old.duckdb", many)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +154,7 @@ def kill_often(
     return counts
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
     killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
@@ -172,6 +177,7 @@ def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
     assert {path.name for path in tmp_path.iterdir()} <= {"killed.duckdb", "killed.duckdb.wal"}
 
 
+@pytest.mark.sized
 @pytest.mark.long
 def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(
     killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
@@ -296,8 +302,10 @@ def test_db_upgrade_disk_that_runs_full_is_exit_1_and_leaves_the_old_database(od
     assert {path.name for path in small_disk.iterdir()} <= {"monitor.duckdb", "monitor.duckdb.wal"}
 
 
-def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(old: Old, tmp_path: Path) -> None:
-    file = Path(shutil.copy(old.file, tmp_path / "monitor.duckdb"))
+def test_db_upgrade_file_that_may_not_grow_is_exit_1_and_leaves_the_old_database(tmp_path: Path) -> None:
+    file = tmp_path / "monitor.duckdb"
+    # So many that it is the move that has no room, and not a revision after it.
+    old = make_old(file, 20_000)
     blocks = file.stat().st_size // 512 + 2_000
 
     failed = subprocess.run(

@@ -744,8 +744,9 @@ def lasting(new_database: Callable[[], Database]) -> Iterator[Database]:
         yield database
 
 
+@pytest.mark.sized
 @settings(
-    max_examples=5,
+    max_examples={"full": 5}.get(settings.get_current_profile_name(), 2),
     deadline=None,
     database=None,
     # An example is two migrations: shrinking one would take minutes and say no more than the rows that differ.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.models import Message, Part, StepEvent
@@ -17,6 +17,7 @@ from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import calculate_cost, price_calls
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -239,7 +240,7 @@ def test_price_calls_user_price_prices_an_unknown_model_from_its_day(session: Se
     assert costs == [None, Decimal("0.0001")]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(6)
 @given(
     calls=st.lists(
         st.lists(st.tuples(BUCKETS, st.lists(st.integers(0, 50_000_000), max_size=4)), min_size=1, max_size=3), min_size=1, max_size=4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.ingest.settle import backfill
@@ -20,6 +20,7 @@ from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.tokens import TokenBuckets
 from opencode_monitor.repositories import CostRepository, PricingRepository
 from opencode_monitor.testing.builders import NOON, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -122,7 +123,7 @@ def test_find_cell_change_at_midnight_utc_is_the_same_instant_in_any_zone(offset
     assert cell.input_usd_per_token == Decimal("0.000001") * (2 if seconds >= 0 else 1)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(4)
 @given(
     calls=st.lists(
         st.tuples(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.errors import PriceError
@@ -20,6 +20,7 @@ from opencode_monitor.pricing.catalog import BEGIN, BucketPrices, PricePeriod, S
 from opencode_monitor.pricing.history import find_conflicts, plan_change
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import NOON, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -270,7 +271,7 @@ def test_plan_change_any_sequence_never_changes_a_row_and_the_last_price_holds(s
         assert max(same_place, key=lambda row: row.recorded_at or BEGIN).charge == period.charge
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(8)
 @given(STEPS)
 def test_add_periods_any_sequence_never_changes_what_an_id_charges(session: Session, steps: list[tuple[Any, ...]]) -> None:
     session.rollback()

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.errors import PriceError
@@ -20,6 +20,7 @@ from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import BillingRepository, CostRepository, PricingRepository, TimeRange
 from opencode_monitor.testing.builders import NOON, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -188,7 +189,7 @@ def test_remove_unknown_statement_is_refused(session: Session) -> None:
         BillingRepository(session).remove_adjustment("abc")
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(5)
 @given(
     calls=st.lists(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), min_size=1, max_size=5),
     everywhere=MULTIPLIERS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conversations import Conversation
@@ -18,6 +18,7 @@ from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import AttributionRepository, CostRepository, Interval, PartUsage, TimeRange, Usage
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -311,7 +312,7 @@ def reported_costs(draw: st.DrawFn, steps: int) -> tuple[Decimal | None, list[De
     return whole, [None if kind == "some" and number % 2 else cost for number, cost in enumerate(own)]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(4)
 @given(data=st.data())
 def test_every_view_sums_to_the_total_of_its_range(session: Session, data: st.DataObject) -> None:
     session.rollback()

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.ingest.settle import backfill
@@ -15,6 +15,7 @@ from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.repositories import CostRepository, Interval, TimeRange, Usage
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
+from properties import on_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,7 @@ def test_by_session_sorted_by_cost_and_limited(session: Session) -> None:
     assert [(row.session_id, row.cost_usd) for row in rows] == [("ses_1", 50 * TOKEN), ("ses_0", 5 * TOKEN)]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_database(4)
 @given(
     calls=st.lists(
         st.tuples(
