@@ -36,9 +36,9 @@ KEPT = {
     [
         ("list", date(2026, 5, 4), "$1.25 today · $3.75 in May · as of 14:02"),
         ("paid", date(2026, 5, 4), "≥ $0.00 today · ≥ $0.00 in May · 4 calls of unknown cost · as of 14:02"),
-        ("list", date(2026, 5, 5), "$0.00 today · $3.75 in May · as of 2026-05-04"),
+        ("list", date(2026, 5, 5), "— today · ≥ $3.75 in May · as of 2026-05-04"),
         ("paid", date(2026, 5, 3), "— today · ≥ $0.00 in May · 4 calls of unknown cost · as of 2026-05-04"),
-        ("list", date(2026, 6, 1), "$0.00 today · $0.00 in June · as of 2026-05-04"),
+        ("list", date(2026, 6, 1), "— today · — in June · as of 2026-05-04"),
     ],
 )
 def test_line_sums_are_those_of_today_and_its_month(number: str, today: date, expected: str) -> None:

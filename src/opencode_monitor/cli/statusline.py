@@ -116,8 +116,13 @@ def _line(kept: dict[str, Any], number: str, today: date, zone: ZoneInfo) -> str
     days = {day: costs[number] for day, costs in kept["days"].items()}
     of_month = [day for day in days if day.startswith(f"{today:%Y-%m}")]
     unknown = kept["unknown"][number]
-    shown = [(_sum(days, unknown, [str(today)]), "today"), (_sum(days, unknown, of_month), f"in {today:%B}")]
     imported_at = datetime.fromisoformat(kept["imported_at"]).astimezone(zone)
+    # What came after the import is not known: no sum that reaches past it is 0, or whole.
+    is_open = imported_at.date() < today
+    shown = [
+        (_sum(days, unknown, [str(today)], is_open=is_open), "today"),
+        (_sum(days, unknown, of_month, is_open=is_open), f"in {today:%B}"),
+    ]
     at = f"{imported_at:%H:%M}" if imported_at.date() == today else f"{imported_at:%Y-%m-%d}"
     missing = sum(unknown.get(day, 0) for day in of_month)
     words = [f"{amount} {period}" for amount, period in shown]
@@ -126,9 +131,9 @@ def _line(kept: dict[str, Any], number: str, today: date, zone: ZoneInfo) -> str
     return " · ".join([*words, f"as of {at}"])
 
 
-def _sum(days: dict[str, str | None], unknown: dict[str, int], chosen: list[str]) -> str:
+def _sum(days: dict[str, str | None], unknown: dict[str, int], chosen: list[str], *, is_open: bool) -> str:
     known = [Decimal(cost) for day in chosen if (cost := days.get(day)) is not None]
-    is_least = any(unknown.get(day, 0) for day in chosen)
+    is_least = is_open or any(unknown.get(day, 0) for day in chosen)
     if is_least and not known:
         return show_usd(None)
     return f"{'≥ ' if is_least else ''}{show_usd(sum(known, Decimal(0)))}"
