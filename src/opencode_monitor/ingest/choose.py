@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from opencode_monitor.ingest.marks import gone_sessions
-from opencode_monitor.ingest.remember import stored_rank
-from opencode_monitor.models import IngestedSession, KnownSource
+from opencode_monitor.ingest.remember import sessions_read, stored_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
     from typing import Any
+
+    import sqlalchemy as sa
 
     from opencode_monitor.sources.discover import SourceLocation
     from opencode_monitor.sources.records import SessionStamp, Source
@@ -59,19 +58,7 @@ def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bo
     Returns:
         The sources with the sessions to read; and how many records are stored as they are.
     """
-    read_before = connection.execute(
-        sa.select(
-            IngestedSession.session_id,
-            IngestedSession.source_id,
-            IngestedSession.signature,
-            IngestedSession.records,
-            IngestedSession.source_rank,
-            IngestedSession.changed_at,
-            IngestedSession.gone_at,
-            KnownSource.kind,
-        ).join(KnownSource, KnownSource.source_id == IngestedSession.source_id)
-    ).all()
-    connection.rollback()
+    read_before = sessions_read(connection)
     signatures = {(row.source_id, row.session_id): row.signature for row in read_before}
     current = {one.location.source_id: one.stamps for one in opened}
     best = _best(opened, (row for row in read_before if row.session_id not in current.get(row.source_id, {})))

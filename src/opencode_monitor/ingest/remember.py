@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ from opencode_monitor.models import IngestedSession, KnownSource
 from opencode_monitor.sources.records import Rank, Remembered, SessionStamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # What the rows of each kind of source are worth that were stored before their rank was.
 _RANK_OF_KIND = {"sqlite": Rank.SQLITE_V1, "json": Rank.JSON_TREE}
@@ -30,17 +30,12 @@ def stored_rank(rank: int | None, kind: str) -> int:
     return _RANK_OF_KIND.get(kind, 0) if rank is None else rank
 
 
-def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, Remembered]:
-    """Return what is known of some sources.
+def sessions_read(connection: sa.Connection) -> Sequence[Any]:
+    """Return how far each session of each source is read, with the kind of its source.
 
     Args:
         connection: Outside a transaction; none is open afterwards.
-        source_ids: The sources.
-
-    Returns:
-        One for each source that was read before. The state is None where any of its sessions has to be read again, or some never were.
     """
-    states = {row.source_id: row.state for row in connection.execute(sa.select(KnownSource.source_id, KnownSource.state)).all()}
     rows = connection.execute(
         sa.select(
             IngestedSession.source_id,
@@ -54,6 +49,21 @@ def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, 
         ).join(KnownSource, KnownSource.source_id == IngestedSession.source_id)
     ).all()
     connection.rollback()
+    return rows
+
+
+def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, Remembered]:
+    """Return what is known of some sources.
+
+    Args:
+        connection: Outside a transaction; none is open afterwards.
+        source_ids: The sources.
+
+    Returns:
+        One for each source that was read before. The state is None where any of its sessions has to be read again, or some never were.
+    """
+    states = {row.source_id: row.state for row in connection.execute(sa.select(KnownSource.source_id, KnownSource.state)).all()}
+    rows = sessions_read(connection)
     remembered: dict[str, Remembered] = {}
     for source_id in set(source_ids) & states.keys():
         own = [row for row in rows if row.source_id == source_id and row.gone_at is None]
