@@ -11,9 +11,10 @@ import click
 
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.anomalies import anomalies
-from opencode_monitor.cli.attribution import carried, files, parts, tools
+from opencode_monitor.cli.attribution import files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
 from opencode_monitor.cli.budget import budget
+from opencode_monitor.cli.carried import carried
 from opencode_monitor.cli.completion import completion
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.cost import cost
@@ -26,8 +27,9 @@ from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
-from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
+from opencode_monitor.cli.reports import agents, by, daily, models, monthly, projects, weekly
 from opencode_monitor.cli.session import session
+from opencode_monitor.cli.sessions import sessions
 from opencode_monitor.cli.statusline import statusline
 from opencode_monitor.cli.unrecorded import unrecorded
 from opencode_monitor.cli.watch import watch
@@ -97,7 +99,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, errors, sessions, session, carried, unrecorded)
+REPORTS = (daily, weekly, monthly, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
 JUDGEMENTS = (anomalies, forecast, budget)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.metrics.dimensions import Interval
+from opencode_monitor.metrics.measures import CostNumber
+from opencode_monitor.metrics.time_range import TimeRange
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
 from opencode_monitor.reports.backtest import backtest
 from opencode_monitor.reports.budget import check_budget
 from opencode_monitor.reports.detectors import WINDOW_DAYS
 from opencode_monitor.reports.forecast import Horizon, forecast
 from opencode_monitor.reports.spend import Amount, Spend
-from opencode_monitor.repositories.costs import CostRepository, Interval, TimeRange
+from opencode_monitor.repositories.costs import CostRepository
 from opencode_monitor.repositories.spend import SpendRepository
 
 if TYPE_CHECKING:
@@ -147,9 +149,9 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
     time_range = TimeRange(_midnight(today - _LONGEST_PERIOD, tz), _midnight(today + timedelta(days=1), tz))
     checked = []
     for budget in budgets:
-        number, scope = budget.cost_number, budget.scope
-        rows = repository.days(time_range, tz=tz.key, cost_number=number, scope=scope)
-        span = repository.span(tz=tz.key, cost_number=number, scope=scope)
+        number, filters = budget.cost_number, budget.scope.filters
+        rows = repository.days(time_range, tz=tz.key, cost_number=number, filters=filters)
+        span = repository.span(tz=tz.key, cost_number=number, filters=filters)
         check = check_budget(
             {row.day: Amount.of(row.usd, row.unknown_calls) for row in rows},
             usd=budget.usd,
@@ -162,7 +164,7 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
                 budget=budget,
                 check=check,
                 calls=sum(row.calls for row in rows if row.day >= check.first),
-                unmatched=tuple(repository.unmatched(scope)),
+                unmatched=tuple(repository.unmatched(filters)),
             )
         )
     return checked
