@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -99,11 +100,18 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
+@click.group()
+def report() -> None:
+    """All reports; each stands at the top level too."""
+
+
 REPORTS = (daily, weekly, monthly, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
 JUDGEMENTS = (anomalies, forecast, budget)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)
-for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
+for command in (*REPORTS, forecast):
+    report.add_command(command)
+for command in (import_, watch, demo, report, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)
@@ -139,8 +147,13 @@ def _is_database_error(error: Exception) -> bool:
     return any(kind.__module__.partition(".")[0] in ("sqlalchemy", "duckdb", "_duckdb", "psycopg") for kind in type(error).__mro__)
 
 
+def _wants_json(arguments: Sequence[str]) -> bool:
+    after_format = [following for option, following in itertools.pairwise(arguments) if option == "--format"]
+    return "--json" in arguments or "--format=json" in arguments or "json" in after_format
+
+
 def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
-    if "--json" in arguments:
+    if _wants_json(arguments):
         click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
     else:
         # Some messages quote what is stored: an id, a path.

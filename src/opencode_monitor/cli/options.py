@@ -96,25 +96,27 @@ class Output:
         return self.format in {"table", "md"}
 
 
-def filter_options(*names: str) -> Callable[[Command], Any]:
+def filter_options(*names: str, with_range: bool = True) -> Callable[[Command], Any]:
     """Return range options and filters; the command gets them as `asked`.
 
     Args:
         names: The filters that the report can answer; all where there are none.
+        with_range: Whether it is about a range that the user chooses.
     """
     names = names or tuple(_FILTERS)
 
     def decorate(command: Command) -> Any:
         @functools.wraps(command)
-        def wrapped(*args: Any, since: str | None, until: str | None, last: str | None, **values: Any) -> Any:
+        def wrapped(*args: Any, **values: Any) -> Any:
             patterns = {name: values.pop(f"only_{name}") for name in names}
-            return command(*args, asked=Asked(since=since, until=until, last=last, patterns=patterns), **values)
+            words = {word: values.pop(word, None) for word in ("since", "until", "last")}
+            return command(*args, asked=Asked(**words, patterns=patterns), **values)
 
         decorated: Any = wrapped
         for name in reversed(names):
             metavar, text = _FILTERS[name]
             decorated = click.option(f"--{name}", f"only_{name}", multiple=True, metavar=metavar, help=f"{text} Repeatable.")(decorated)
-        return range_options(decorated)
+        return range_options(decorated) if with_range else decorated
 
     return decorate
 

@@ -17,6 +17,8 @@ from opencode_monitor.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.table import Table
+
     from opencode_monitor.cli.options import Output
     from opencode_monitor.cli.ranges import ReportRange
 
@@ -29,11 +31,13 @@ class View:
         headers: Title and alignment (`left` or `right`) of each column.
         rows: The cells of each row.
         totals: Rows below a line, bold.
+        leaders: The numbers of the rows that begin a group: bold, with a gap before.
     """
 
     headers: Sequence[tuple[str, str]]
     rows: Sequence[Sequence[str]]
     totals: Sequence[Sequence[str]] = ()
+    leaders: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Report:
         head: What it is about, in a line: what, range, zone.
         view: The table; None where there is nothing to show, and then `empty` is said.
         empty: What to say instead of an empty table.
+        after: What follows the table, where people read it.
         rows: The same as objects.
         totals: Over all rows.
         report_range: What was looked at; its zone is the report's.
@@ -59,6 +64,7 @@ class Report:
     empty: str
     rows: Sequence[Mapping[str, Any]]
     totals: Mapping[str, Any] | None
+    after: Sequence[str | View] = ()
     report_range: ReportRange | None = None
     warnings: Sequence[tuple[str, str]] = ()
     remarks: Sequence[tuple[str, str]] = ()
@@ -158,15 +164,17 @@ def _as_text(value: Any) -> str:
 
 
 def _markdown(report: Report, view: View | None, output: Output) -> str:
-    if view is None:
-        return f"{_escaped(report.head)}\n\n{_escaped(report.empty)}\n"
-    lines = [_escaped(report.head), ""]
-    header = [title for title, _ in view.headers] if output.has_header else ["" for _ in view.headers]
-    lines.append(_line(map(_escaped, header)))
-    lines.append("|" + "|".join("--:" if justify == "right" else "---" for _, justify in view.headers) + "|")
+    blocks = [_escaped(report.head), _escaped(report.empty) if view is None else _markdown_table(view, output)]
+    blocks += [_escaped(one) if isinstance(one, str) else _markdown_table(one, output) for one in report.after]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_table(view: View, output: Output) -> str:
+    header = [title if output.has_header else "" for title, _ in view.headers]
+    lines = [_line(map(_escaped, header)), "|" + "|".join("--:" if justify == "right" else "---" for _, justify in view.headers) + "|"]
     lines.extend(_line(map(_escaped, row)) for row in view.rows)
     lines.extend(_line(f"**{_escaped(cell.strip())}**" if cell.strip() else "" for cell in row) for row in view.totals)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -182,16 +190,22 @@ def _table(report: Report, view: View | None, output: Output) -> str:
     screen = console(to_file=output.file is not None)
     with screen.capture() as captured:
         screen.print(report.head)
-        if view is None:
-            screen.print(report.empty)
-        else:
-            shown = table(view.headers)
-            shown.show_header = output.has_header
-            for row in view.rows:
-                shown.add_row(*row)
-            if view.totals:
-                shown.add_section()
-            for row in view.totals:
-                shown.add_row(*row, style="bold")
-            screen.print(shown)
+        screen.print(report.empty if view is None else _screen_table(view, output))
+        for one in report.after:
+            screen.print()
+            screen.print(one if isinstance(one, str) else _screen_table(one, output))
     return captured.get()
+
+
+def _screen_table(view: View, output: Output) -> Table:
+    shown = table(view.headers)
+    shown.show_header = output.has_header
+    for number, row in enumerate(view.rows):
+        if number in view.leaders and number:
+            shown.add_section()
+        shown.add_row(*row, style="bold" if number in view.leaders else None)
+    if view.totals:
+        shown.add_section()
+    for row in view.totals:
+        shown.add_row(*row, style="bold")
+    return shown

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from opencode_monitor.metrics.dimensions import Interval
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
 from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.metrics.time_range import TimeRange
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
@@ -63,6 +64,7 @@ def find_anomalies(
     tz: ZoneInfo,
     settings: Settings,
     cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
     limit: int = 3,
 ) -> Judgement:
     """Judge the days, and the sessions, of a database.
@@ -76,11 +78,12 @@ def find_anomalies(
         tz: The zone whose days count.
         settings: By which rule.
         cost_number: Which of the three numbers.
+        filters: Whose calls are looked at; the others are in no baseline either.
         limit: How many drivers to name at most.
     """
     repository = SpendRepository(session)
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number) or today
+    begun = _begun(session, tz, cost_number, filters) or today
     first = first or begun
     start = _midnight(first - timedelta(days=WINDOW_DAYS), tz)
     # A session is judged by all of its calls, also those after the range.
@@ -96,16 +99,17 @@ def find_anomalies(
             usd=row.usd,
             unknown_calls=row.unknown_calls,
         )
-        for row in repository.rows(TimeRange(start, stop), tz=tz.key, cost_number=cost_number)
+        for row in repository.rows(TimeRange(start, stop), tz=tz.key, cost_number=cost_number, filters=filters)
     ]
     judgements = []
     for scope in dict.fromkeys(scopes):
         if scope == Scope.SESSION:
-            before = {root_of(one, parents) for one in repository.sessions_begun_before(start)}
+            before = {root_of(one, parents) for one in repository.sessions_begun_before(start, filters=filters)}
             found = find_sessions(spends, first=first, end=end, today=today, settings=settings, begun_before=before, limit=limit)
         else:
-            total = {TOTAL_KEY: begun}
-            since = total if scope == Scope.TOTAL else repository.first_days(scope.value, tz=tz.key, cost_number=cost_number)
+            since = {TOTAL_KEY: begun}
+            if scope != Scope.TOTAL:
+                since = repository.first_days(scope.value, tz=tz.key, cost_number=cost_number, filters=filters)
             found = find_days(spends, scope=scope, first=first, end=end, today=today, settings=settings, since=since, limit=limit)
         judgements.append(found)
     return Judgement(
@@ -118,7 +122,13 @@ def find_anomalies(
 
 
 def make_forecasts(
-    session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    horizons: Sequence[Horizon],
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> list[Forecast]:
     """Forecast from what a database holds.
 
@@ -128,10 +138,11 @@ def make_forecasts(
         now: The current time: its day is not over.
         tz: The zone whose days count.
         cost_number: Which of the three numbers.
+        filters: Whose calls count.
     """
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number)
-    days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number)
+    begun = _begun(session, tz, cost_number, filters)
+    days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number, filters=filters)
     return [forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
 
 
@@ -171,17 +182,29 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
 
 
 def run_backtests(
-    session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    horizons: Sequence[Horizon],
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> list[Backtest]:
     """Tell how good the forecasts would have been over all that a database holds; arguments as for `make_forecasts`."""
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number)
-    days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number)
+    begun = _begun(session, tz, cost_number, filters)
+    days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number, filters=filters)
     return [backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
 
 
 def read_days(
-    session: DatabaseSession, *, first: date | None, now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    first: date | None,
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> Mapping[date, Amount]:
     """Return what each day with calls cost, up to today.
 
@@ -191,10 +214,11 @@ def read_days(
         now: The current time.
         tz: The zone whose days count.
         cost_number: Which of the three numbers.
+        filters: Whose calls count.
     """
     end = _midnight(now.astimezone(tz).date() + timedelta(days=1), tz)
     time_range = TimeRange(None if first is None else _midnight(first, tz), end)
-    rows = CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range)
+    rows = CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range, filters=filters)
     return {
         row.period: Amount.of(getattr(row, cost_number.field), getattr(row, cost_number.unknown_field))
         for row in rows
@@ -218,8 +242,8 @@ def root_of(session_id: str, parents: Mapping[str, str]) -> str:
     return root
 
 
-def _begun(session: DatabaseSession, tz: ZoneInfo, cost_number: CostNumber) -> date | None:
-    span = SpendRepository(session).span(tz=tz.key, cost_number=cost_number)
+def _begun(session: DatabaseSession, tz: ZoneInfo, cost_number: CostNumber, filters: Filters) -> date | None:
+    span = SpendRepository(session).span(tz=tz.key, cost_number=cost_number, filters=filters)
     return None if span is None else span[0]
 
 

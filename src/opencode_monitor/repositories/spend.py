@@ -111,18 +111,21 @@ class SpendRepository:
         row = self.session.execute(sa.select(*counts).select_from(Message).where(Message.call_count > 0)).mappings().one()
         return [kind for kind in kinds if not row[kind]]
 
-    def first_days(self, dimension: str, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> dict[str, date]:
+    def first_days(
+        self, dimension: str, *, tz: str, cost_number: CostNumber = CostNumber.LIST, filters: Filters = EVERYTHING
+    ) -> dict[str, date]:
         """Return the first day with spend of each key of a dimension.
 
         Args:
             dimension: `project`, `model` or `agent`.
             tz: The IANA zone whose days count.
             cost_number: Which of the three numbers.
+            filters: Whose calls count.
         """
         key = _column(dimension)
         statement = sa.select(key.label("key"), sa.func.min(_day(tz)).label("day")).select_from(Message)
         statement = joined(statement, (dimension,), Message.session_id).group_by(key)
-        rows = self.session.execute(statement.where(*_is_billed(ALL_TIME), message_cost(cost_number) > 0)).all()
+        rows = self.session.execute(statement.where(*_is_billed(ALL_TIME, filters), message_cost(cost_number) > 0)).all()
         return {row.key: row.day for row in rows}
 
     def span(self, *, tz: str, cost_number: CostNumber = CostNumber.LIST, filters: Filters = EVERYTHING) -> tuple[date, date] | None:
@@ -142,11 +145,11 @@ class SpendRepository:
         statement = sa.select(Session.session_id, Session.parent_session_id).where(Session.parent_session_id.is_not(None))
         return {row.session_id: row.parent_session_id for row in self.session.execute(statement).all()}
 
-    def sessions_begun_before(self, at: datetime) -> set[str]:
-        """Return the sessions with calls before an instant and after it."""
+    def sessions_begun_before(self, at: datetime, *, filters: Filters = EVERYTHING) -> set[str]:
+        """Return the sessions with calls before an instant and after it, of those calls that count."""
         statement = (
             sa.select(Message.session_id)
-            .where(*_is_billed(ALL_TIME))
+            .where(*_is_billed(ALL_TIME, filters))
             .group_by(Message.session_id)
             .having(sa.and_(sa.func.min(Message.created_at) < at, sa.func.max(Message.created_at) >= at))
         )
