@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
+.PHONY: help install run test coverage test-full lint format lock docs golden bench bench-start bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ golden: install ## Write the golden database of each revision that has none: tes
 bench: install ## Measure import and report beside their references
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/report.py
+
+bench-start: install ## Measure the CPU time of every --help and of the status line
+	$(BIN)/python benchmarks/start.py
 
 bench-queries: install ## Measure the questions of docs/queries.md on the old schema and on the new one
 	$(BIN)/python benchmarks/queries.py

@@ -5,36 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import UserDict
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from opencode_monitor._version import __version__
-from opencode_monitor.cli.anomalies import anomalies
-from opencode_monitor.cli.attribution import carried, files, parts, tools
-from opencode_monitor.cli.billing import adjust, billing
-from opencode_monitor.cli.budget import budget
-from opencode_monitor.cli.completion import completion
 from opencode_monitor.cli.context import State
-from opencode_monitor.cli.cost import cost
-from opencode_monitor.cli.database import db
-from opencode_monitor.cli.doctor import doctor
-from opencode_monitor.cli.export import export
-from opencode_monitor.cli.failures import errors
-from opencode_monitor.cli.forecast import forecast
-from opencode_monitor.cli.importing import demo, import_
-from opencode_monitor.cli.metrics import metrics
-from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
-from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
-from opencode_monitor.cli.session import session
-from opencode_monitor.cli.statusline import statusline
-from opencode_monitor.cli.unrecorded import unrecorded
-from opencode_monitor.cli.watch import watch
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 PROGRAM = "opencode-monitor"
 _INTERRUPTED = 130
@@ -49,7 +32,49 @@ First steps:
 """
 
 
-class _Commands(click.Group):
+_HOMES = {
+    "import": "importing:import_",
+    "watch": "watch",
+    "demo": "importing",
+    **dict.fromkeys(("daily", "weekly", "monthly", "models", "agents", "projects", "sessions"), "reports"),
+    **dict.fromkeys(("tools", "files", "parts", "carried"), "attribution"),
+    "errors": "failures",
+    "session": "session",
+    "unrecorded": "unrecorded",
+    "anomalies": "anomalies",
+    "forecast": "forecast",
+    "budget": "budget",
+    "export": "export",
+    "metrics": "metrics",
+    "statusline": "statusline",
+    "completion": "completion",
+    "pricing": "pricing",
+    "cost": "cost",
+    "db": "database",
+    "doctor": "doctor",
+}
+"""Where each command is: a module of this package, and what it is called there unless the same."""
+
+
+class _Commands(UserDict[str, click.Command]):
+    """The commands by name, each imported when it is asked for: all of them take longer than a status line has."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, attribute = _HOMES[name].partition(":")
+        command: click.Command = getattr(import_module(f"opencode_monitor.cli.{module}"), attribute or name)
+        return command
+
+    def __contains__(self, name: object) -> bool:
+        return name in _HOMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HOMES)
+
+    def __len__(self) -> int:
+        return len(_HOMES)
+
+
+class _Root(click.Group):
     """The root group; click would end a command whose reader has left the pipe as a failure."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -62,7 +87,13 @@ class _Commands(click.Group):
             return 0
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=_HELP)
+@click.group(
+    cls=_Root,
+    commands=_Commands(),
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=_HELP,
+)
 @click.option(
     "--db",
     "database",
@@ -90,21 +121,11 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
     context.call_on_close(context.obj.close)
     if context.invoked_subcommand is None:
         if context.obj.database_exists():
-            context.invoke(daily)
+            context.invoke(cli.commands["daily"])
         else:
             click.echo("No database yet. Read OpenCode's data:  opencode-monitor import")
             click.echo("No OpenCode here? See a sample:         opencode-monitor demo")
             click.echo("All commands:                            opencode-monitor --help")
-
-
-REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, errors, sessions, session, carried, unrecorded)
-JUDGEMENTS = (anomalies, forecast, budget)
-FOR_MACHINES = (export, metrics, statusline, completion)
-UPKEEP = (pricing, cost, db, doctor)
-for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
-    cli.add_command(command)
-for command in (adjust, billing):
-    pricing.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
