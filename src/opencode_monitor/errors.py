@@ -12,7 +12,7 @@ OpencodeMonitorError            exit code 1
 └── PriceError                                a price that cannot be stored
 ```
 
-Each message is one line that says what happened, where, and what to do next.
+Each is told in one line: what happened, where, and what to do next, which is the hint.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from __future__ import annotations
 class OpencodeMonitorError(Exception):
     """Base of every error raised on purpose.
 
+    Args:
+        message: What happened, and where.
+        hint: What to do next; `str()` of the error says both.
+
     Attributes:
         exit_code: What the command line exits with.
         code: A stable name of the error, printed with `--json`.
@@ -28,6 +32,11 @@ class OpencodeMonitorError(Exception):
 
     exit_code = 1
     code = "failed"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message} {hint}")
+        self.message = message
+        self.hint = hint
 
 
 class UsageError(OpencodeMonitorError):

@@ -133,7 +133,7 @@ class TestErrors:
 
         assert (outcome.exit_code, outcome.stdout) == (2, "")
         assert outcome.stderr == "opencode-monitor: error: No such command 'nonsense'.\n"
-        assert (as_json.exit_code, as_json.error) == (2, {"code": "usage", "message": "No such command 'nonsense'."})
+        assert (as_json.exit_code, as_json.error) == (2, {"code": "usage", "message": "No such command 'nonsense'.", "hint": None})
 
     def test_main_error_text_does_not_steer_the_terminal(self) -> None:
         outcome = run("daily", "--since", "\x1b[31m\u202e\n")

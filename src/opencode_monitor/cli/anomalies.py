@@ -152,7 +152,7 @@ def read_usd(option: str, text: str) -> Decimal:
     except InvalidOperation:
         usd = Decimal(-1)
     if not usd.is_finite() or usd < 0:
-        raise UsageError(f"{option} {text!r} is not an amount in USD. Use 5 or 0.50.")
+        raise UsageError(f"{option} {text!r} is not an amount in USD.", hint="Use 5 or 0.50.")
     return usd
 
 

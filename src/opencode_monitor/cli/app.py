@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(arguments, "usage", error.format_message(), error.exit_code)
     except OpencodeMonitorError as error:
-        _fail(arguments, error.code, str(error), error.exit_code)
+        _fail(arguments, error.code, error.message, error.exit_code, hint=error.hint)
     except OSError as error:
         _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
     except Exception as error:
@@ -158,10 +158,10 @@ def _is_database_error(error: Exception) -> bool:
     return any(kind.__module__.partition(".")[0] in ("sqlalchemy", "duckdb", "_duckdb", "psycopg") for kind in type(error).__mro__)
 
 
-def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
+def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int, *, hint: str | None = None) -> None:
     if "--json" in arguments:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
+        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), err=True)
     else:
         # Some messages quote what is stored: an id, a path.
-        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
+        click.echo(f"{PROGRAM}: error: {plain(message if hint is None else f'{message} {hint}')}", err=True)
     sys.exit(exit_code)

@@ -55,7 +55,7 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
     horizons = [Horizon(one) for one in (_HORIZONS if horizon is None else (horizon,))]
     usd = None if budget is None else read_usd("--budget", budget)
     if usd == 0:
-        raise UsageError("--budget 0 is not a budget. Use an amount above 0.")
+        raise UsageError("--budget 0 is not a budget.", hint="Use an amount above 0.")
     with state.sessions()() as session:
         found = make_forecasts(session, horizons=horizons, now=moment, tz=zone, cost_number=number)
         tested = run_backtests(session, horizons=horizons, now=moment, tz=zone, cost_number=number) if with_backtest else []
