@@ -43,7 +43,7 @@ format: install ## Put the code into its form
 lock: ## Write requirements-dev.lock anew from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'pip>=25.1'
-	$(VENV)-lock/bin/python -m pip install --quiet --group dev 'hatchling>=1.27' editables '.[postgres]'
+	$(VENV)-lock/bin/python -m pip install --quiet --group dev 'hatchling>=1.27' editables '.[mcp,postgres]'
 	{ echo '# The versions that the tests ran with; `make lock` writes this file from pyproject.toml.'; $(VENV)-lock/bin/python -m pip freeze --exclude opencode-monitor-analytics; } > requirements-dev.lock
 	rm -rf $(VENV)-lock
 

@@ -8,6 +8,7 @@ OpencodeMonitorError            exit code 1
 ├── DatabaseError
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
+├── ExtraMissingError                         an optional package is not installed
 ├── NotFoundError                             no such session, or several that match
 └── PriceError                                a price that cannot be stored
 ```
@@ -76,6 +77,12 @@ class SchemaError(DatabaseError):
 
     exit_code = 5
     code = "schema_out_of_date"
+
+
+class ExtraMissingError(OpencodeMonitorError):
+    """A command needs a package that comes with an extra of this one; the hint says which."""
+
+    code = "extra_missing"
 
 
 class NotFoundError(OpencodeMonitorError):

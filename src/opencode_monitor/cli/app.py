@@ -13,6 +13,7 @@ import click
 
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.context import State
+from opencode_monitor.cli.driver_errors import told
 from opencode_monitor.cli.render import plain
 from opencode_monitor.errors import OpencodeMonitorError
 
@@ -47,6 +48,7 @@ _HOMES = {
     "export": "export",
     "metrics": "metrics",
     "statusline": "statusline",
+    "mcp": "mcp",
     "completion": "completion",
     "pricing": "pricing",
     "cost": "cost",
@@ -148,14 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
     except Exception as error:
-        if not _is_database_error(error):
+        failure = told(error)
+        if failure is None:
             raise
-        _fail(arguments, "database_failed", f"the database failed: {str(error).partition(chr(10))[0]}", 1)
-
-
-def _is_database_error(error: Exception) -> bool:
-    """Tell whether an error came from SQLAlchemy or a driver, without importing them for it."""
-    return any(kind.__module__.partition(".")[0] in ("sqlalchemy", "duckdb", "_duckdb", "psycopg") for kind in type(error).__mro__)
+        _fail(arguments, failure.code, failure.message, failure.exit_code)
 
 
 def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int, *, hint: str | None = None) -> None:

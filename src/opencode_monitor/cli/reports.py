@@ -281,7 +281,7 @@ def _report(
         fees = BillingRepository(session).fees(time_range, tz=state.zone, now=now())
         unrecorded = estimates.total(time_range)
         warnings = [
-            *_warnings(totals, number, costs.without_model(time_range)),
+            *usage_warnings(totals, number, costs.without_model(time_range)),
             *describe_estimates(unrecorded, estimates.by_kind(time_range), number),
         ]
         of_rows = estimated(estimates, time_range) if as_json else {}
@@ -349,7 +349,7 @@ def _empty_row_type(key: str) -> type[Usage] | None:
     return types.get(key)
 
 
-def _warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
+def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
     """Return what a reader of the numbers must know, each with the mark that points to it from the table; see `describe_unknown`."""
     said = (
         (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
