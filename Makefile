@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/opencode-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-full lint format lock docs golden bench bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
+.PHONY: help install run test coverage test-full lint format lock docs golden bench bench-start bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,7 +43,7 @@ format: install ## Put the code into its form
 lock: ## Write requirements-dev.lock anew from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'pip>=25.1'
-	$(VENV)-lock/bin/python -m pip install --quiet --group dev 'hatchling>=1.27' editables '.[postgres]'
+	$(VENV)-lock/bin/python -m pip install --quiet --group dev 'hatchling>=1.27' editables '.[mcp,postgres]'
 	{ echo '# The versions that the tests ran with; `make lock` writes this file from pyproject.toml.'; $(VENV)-lock/bin/python -m pip freeze --exclude opencode-monitor-analytics; } > requirements-dev.lock
 	rm -rf $(VENV)-lock
 
@@ -56,6 +56,9 @@ golden: install ## Write the golden database of each revision that has none: tes
 bench: install ## Measure import and report beside their references
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/report.py
+
+bench-start: install ## Measure the CPU time of every --help and of the status line
+	$(BIN)/python benchmarks/start.py
 
 bench-queries: install ## Measure the questions of docs/queries.md on the old schema and on the new one
 	$(BIN)/python benchmarks/queries.py

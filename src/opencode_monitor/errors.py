@@ -8,11 +8,12 @@ OpencodeMonitorError            exit code 1
 ├── DatabaseError
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
+├── ExtraMissingError                         an optional package is not installed
 ├── NotFoundError                             no such session, or several that match
 └── PriceError                                a price that cannot be stored
 ```
 
-Each message is one line that says what happened, where, and what to do next.
+Each is told in one line: what happened, where, and what to do next, which is the hint.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from __future__ import annotations
 class OpencodeMonitorError(Exception):
     """Base of every error raised on purpose.
 
+    Args:
+        message: What happened, and where.
+        hint: What to do next; `str()` of the error says both.
+
     Attributes:
         exit_code: What the command line exits with.
         code: A stable name of the error, printed with `--json`.
@@ -28,6 +33,11 @@ class OpencodeMonitorError(Exception):
 
     exit_code = 1
     code = "failed"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message} {hint}")
+        self.message = message
+        self.hint = hint
 
 
 class UsageError(OpencodeMonitorError):
@@ -67,6 +77,12 @@ class SchemaError(DatabaseError):
 
     exit_code = 5
     code = "schema_out_of_date"
+
+
+class ExtraMissingError(OpencodeMonitorError):
+    """A command needs a package that comes with an extra of this one; the hint says which."""
+
+    code = "extra_missing"
 
 
 class NotFoundError(OpencodeMonitorError):

@@ -89,12 +89,12 @@ class TestSchema:
 
         outcome = run("--db", database, *command)
 
-        message = f"no database at {database}. Run: opencode-monitor db upgrade && opencode-monitor import"
+        message, hint = f"no database at {database}.", "Run: opencode-monitor db upgrade && opencode-monitor import"
         assert (outcome.exit_code, outcome.stdout) == (5, "")
         if "--json" in command:
-            assert outcome.error == {"code": "schema_out_of_date", "message": message}
+            assert outcome.error == {"code": "schema_out_of_date", "message": message, "hint": hint}
         else:
-            assert outcome.stderr == f"opencode-monitor: error: {message}\n"
+            assert outcome.stderr == f"opencode-monitor: error: {message} {hint}\n"
         assert not database.exists()
 
     @pytest.mark.parametrize("command", [("daily",), ("pricing", "set", "a/b", "--input", "1", "--output", "2")])

@@ -150,7 +150,8 @@ class TestImport:
         assert outcome.exit_code == 0
         assert outcome.stdout.splitlines()[1:] == ["  skipped 2: empty file"]
         assert outcome.stderr == (
-            "opencode-monitor: warning: 2 records are not as they should be. List: opencode-monitor doctor --show skipped\n"
+            f"opencode-monitor: warning: skipped 2 of {records(sample)} records (unreadable JSON)."
+            " List: opencode-monitor doctor --show skipped\n"
         )
         assert sorted(skipped.stdout.splitlines()) == sorted(
             f"part/{part['messageID']}/{part['id']}.json: empty file" for part in sample.parts[:2]
@@ -210,18 +211,6 @@ class TestImport:
 
         assert outcome.exit_code == 0
         assert {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in (REAL / "sqlite-1.3.2").iterdir()} == before
-
-    @pytest.mark.parametrize("arguments", [(), ("--json",)])
-    def test_import_no_opencode_says_where_it_looked(self, arguments: tuple[str, ...]) -> None:
-        outcome = run("import", *arguments)
-
-        assert (outcome.exit_code, outcome.stdout) == (1, "")
-        message = outcome.error["message"] if arguments else outcome.stderr.removeprefix("opencode-monitor: error: ").rstrip("\n")
-        assert message == (
-            "OpenCode data not found. Looked in: $OPENCODE_DB, ~/.local/share/opencode/opencode.db, …/storage. Use: import PATH"
-        )
-        if arguments:
-            assert outcome.error["code"] == "source_not_found"
 
     def test_import_database_behind_head_is_refused(self, tmp_path: Path, sample: stores.Store) -> None:
         stores.write_json(sample, tmp_path / "opencode")

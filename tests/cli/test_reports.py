@@ -347,4 +347,5 @@ class TestErrors:
         assert outcome.stderr.startswith(f"opencode-monitor: error: {message}")
         assert outcome.stderr.count("\n") == 1
         assert as_json.error["code"] == "usage"
-        assert as_json.error["message"].startswith(message)
+        assert message.startswith(as_json.error["message"][: len(message)])
+        assert message.endswith(as_json.error["hint"] or message)

@@ -175,7 +175,9 @@ def test_create_database_engine_absent_file_read_only_says_what_to_run(tmp_path:
     with pytest.raises(SchemaError) as raised:
         engine.connect()
 
-    assert str(raised.value) == f"no database at {tmp_path / 'monitor.duckdb'}. Run: opencode-monitor import"
+    hint = "Run: opencode-monitor db upgrade && opencode-monitor import"
+    assert (raised.value.message, raised.value.hint) == (f"no database at {tmp_path / 'monitor.duckdb'}.", hint)
+    assert str(raised.value) == f"{raised.value.message} {hint}"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,9 +39,10 @@ def test_find_exact_id_wins_over_longer_ones(session: Session) -> None:
 
 
 def test_find_ambiguous_prefix_names_three(session: Session) -> None:
-    for letter in "abcd":
-        add_session(session, f"ses_{letter}")
-    with pytest.raises(NotFoundError, match=r"no session 'ses_'\. 4 start with it: ses_a, ses_b, ses_c, …"):
+    for name in ("a", "a1x", "a2x", "B0", "b0"):
+        add_session(session, f"ses_{name}")
+
+    with pytest.raises(NotFoundError, match=r"no session 'ses_'\. 5 start with it: ses_B…, ses_a, ses_a1…, …"):
         SessionRepository(session).find("ses_")
 
 

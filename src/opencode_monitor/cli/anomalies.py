@@ -92,7 +92,7 @@ def anomalies(
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))
     scopes = [Scope(one) for one in (_SCOPES if "all" in by else dict.fromkeys(by or ("total",)))]
-    report_range = _whole_days(asked.resolve(state), zone)
+    report_range = whole_days(asked.resolve(state), zone)
     end = report_range.end.date() if report_range.end else moment.astimezone(zone).date() + timedelta(days=1)
     with state.sessions()() as session:
         found = find_anomalies(
@@ -108,8 +108,8 @@ def anomalies(
             limit=drivers,
         )
         repository = SpendRepository(session)
-        titles = repository.titles(_sessions_of(found))
-        warnings = _warnings(found, scopes, repository.calls_without_time(), number.value)
+        titles = repository.titles(sessions_of(found))
+        warnings = judgement_warnings(found, scopes, repository.calls_without_time(), number.value)
     about = f"Anomalies · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · {COST_TITLES[number]}"
     rule = f"Rule: {detector}, {sensitivity}, at least {show_usd(settings.min_usd)} above the expected"
     report = Report(
@@ -117,7 +117,7 @@ def anomalies(
         head=f"{about}\n{rule}",
         view=_view(found, titles, output) if found.findings else None,
         empty="Nothing unusual in this range." if found.judged else "Nothing to judge in this range: no spend, or not enough history.",
-        rows=[_as_object(finding, titles) for finding in found.findings],
+        rows=[finding_object(finding, titles) for finding in found.findings],
         totals={"findings": len(found.findings), "judged": found.judged},
         report_range=report_range,
         warnings=warnings,
@@ -150,7 +150,7 @@ def read_usd(option: str, text: str) -> Decimal:
     except InvalidOperation:
         usd = Decimal(-1)
     if not usd.is_finite() or usd < 0:
-        raise UsageError(f"{option} {text!r} is not an amount in USD. Use 5 or 0.50.")
+        raise UsageError(f"{option} {text!r} is not an amount in USD.", hint="Use 5 or 0.50.")
     return usd
 
 
@@ -159,7 +159,7 @@ def count_of(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:
+def whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:
     """Widen a range to whole days of the zone; its ends may have been given in another one."""
     start, end = report_range.start, report_range.end
     first = start.astimezone(zone).date() if start else None
@@ -171,12 +171,13 @@ def _whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:
     )
 
 
-def _sessions_of(found: Judgement) -> set[str]:
+def sessions_of(found: Judgement) -> set[str]:
+    """Return the ids of all sessions that findings and their drivers name."""
     keys = {finding.key for finding in found.findings if finding.scope == "session" and finding.key is not None}
     return keys | {row.key for finding in found.findings for drivers in finding.drivers if drivers.by == "session" for row in drivers.rows}
 
 
-def _as_object(finding: Finding, titles: Mapping[str, str]) -> dict[str, Any]:
+def finding_object(finding: Finding, titles: Mapping[str, str]) -> dict[str, Any]:
     """Return a finding as JSON has it, its drivers by dimension."""
 
     def with_title(by: str, key: str | None) -> dict[str, Any]:
@@ -245,7 +246,7 @@ def _signed(usd: Decimal) -> str:
     return f"{'-' if usd < 0 else '+'}{show_usd(abs(usd))}"
 
 
-def _warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, number: str) -> list[tuple[str, str]]:
+def judgement_warnings(found: Judgement, scopes: Sequence[Scope], without_time: int, number: str) -> list[tuple[str, str]]:
     """Return what a reader must know, each with the mark that points to it from the table."""
     said = list(_unjudged(found, scopes))
     unknown = sum(finding.unknown_calls for finding in found.findings)

@@ -11,29 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
-from opencode_monitor.cli.anomalies import anomalies
-from opencode_monitor.cli.attribution import files, parts, tools
-from opencode_monitor.cli.billing import adjust, billing
-from opencode_monitor.cli.budget import budget
-from opencode_monitor.cli.carried import carried
-from opencode_monitor.cli.completion import completion
+from opencode_monitor.cli.commands import HOMES, Commands
 from opencode_monitor.cli.context import State
-from opencode_monitor.cli.cost import cost
-from opencode_monitor.cli.database import db
-from opencode_monitor.cli.doctor import doctor
-from opencode_monitor.cli.export import export
-from opencode_monitor.cli.failures import errors
-from opencode_monitor.cli.forecast import forecast
-from opencode_monitor.cli.importing import demo, import_
-from opencode_monitor.cli.metrics import metrics
-from opencode_monitor.cli.pricing import pricing
+from opencode_monitor.cli.driver_errors import told
 from opencode_monitor.cli.render import plain
-from opencode_monitor.cli.reports import agents, by, daily, models, monthly, projects, weekly
-from opencode_monitor.cli.session import session
-from opencode_monitor.cli.sessions import sessions
-from opencode_monitor.cli.statusline import statusline
-from opencode_monitor.cli.unrecorded import unrecorded
-from opencode_monitor.cli.watch import watch
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
@@ -52,7 +33,7 @@ First steps:
 """
 
 
-class _Commands(click.Group):
+class _Root(click.Group):
     """The root group; click would end a command whose reader has left the pipe as a failure."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -65,7 +46,13 @@ class _Commands(click.Group):
             return 0
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=_HELP)
+@click.group(
+    cls=_Root,
+    commands=Commands(HOMES),
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=_HELP,
+)
 @click.option(
     "--db",
     "database",
@@ -93,28 +80,11 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
     context.call_on_close(context.obj.close)
     if context.invoked_subcommand is None:
         if context.obj.database_exists():
-            context.invoke(daily)
+            context.invoke(cli.commands["daily"])
         else:
             click.echo("No database yet. Read OpenCode's data:  opencode-monitor import")
             click.echo("No OpenCode here? See a sample:         opencode-monitor demo")
             click.echo("All commands:                            opencode-monitor --help")
-
-
-@click.group()
-def report() -> None:
-    """All reports; each stands at the top level too."""
-
-
-REPORTS = (daily, weekly, monthly, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
-JUDGEMENTS = (anomalies, forecast, budget)
-FOR_MACHINES = (export, metrics, statusline, completion)
-UPKEEP = (pricing, cost, db, doctor)
-for command in (*REPORTS, forecast):
-    report.add_command(command)
-for command in (import_, watch, demo, report, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
-    cli.add_command(command)
-for command in (adjust, billing):
-    pricing.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -133,18 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(arguments, "usage", error.format_message(), error.exit_code)
     except OpencodeMonitorError as error:
-        _fail(arguments, error.code, str(error), error.exit_code)
+        _fail(arguments, error.code, error.message, error.exit_code, hint=error.hint)
     except OSError as error:
         _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
     except Exception as error:
-        if not _is_database_error(error):
+        failure = told(error)
+        if failure is None:
             raise
-        _fail(arguments, "database_failed", f"the database failed: {str(error).partition(chr(10))[0]}", 1)
-
-
-def _is_database_error(error: Exception) -> bool:
-    """Tell whether an error came from SQLAlchemy or a driver, without importing them for it."""
-    return any(kind.__module__.partition(".")[0] in ("sqlalchemy", "duckdb", "_duckdb", "psycopg") for kind in type(error).__mro__)
+        _fail(arguments, failure.code, failure.message, failure.exit_code)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
@@ -152,10 +118,10 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments or "--format=json" in arguments or "json" in after_format
 
 
-def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
+def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int, *, hint: str | None = None) -> None:
     if _wants_json(arguments):
-        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
+        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), err=True)
     else:
         # Some messages quote what is stored: an id, a path.
-        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
+        click.echo(f"{PROGRAM}: error: {plain(message if hint is None else f'{message} {hint}')}", err=True)
     sys.exit(exit_code)

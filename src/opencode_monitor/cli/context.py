@@ -84,7 +84,7 @@ class State:
 
         name = chosen or load_settings().cost
         if name not in list(CostNumber):
-            raise UsageError(f"$OPENCODE_MONITOR_COST is {name!r}. Use {', '.join(CostNumber)}.")
+            raise UsageError(f"$OPENCODE_MONITOR_COST is {name!r}.", hint=f"Use {', '.join(CostNumber)}.")
         return CostNumber(name)
 
     def database_exists(self) -> bool:
@@ -108,7 +108,7 @@ class State:
         from opencode_monitor.database import open_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
         if not self.database_exists():
-            raise SchemaError(f"no database at {self.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
+            raise SchemaError(f"no database at {self.database_file}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
         factory = open_database(self.database_url, read_only=read_only, wait_seconds=self.wait_seconds)
         self.engines.append(factory.kw["bind"])
         return factory

@@ -44,7 +44,7 @@ def export(state: State, name: str, file: Path, since: str | None, until: str | 
         with state.sessions()() as session:
             count = write_statement(session.connection(), statement, file)
     else:
-        raise UsageError(f"nothing is called {name!r}. Use one of: daily, focus, {', '.join(TABLES)}.")
+        raise UsageError(f"nothing is called {name!r}.", hint=f"Use one of: daily, focus, {', '.join(TABLES)}.")
     note(f"Wrote {count:,} {'row' if count == 1 else 'rows'} to {file} ({chosen.describe()}, {chosen.tz}).", quiet=state.quiet)
 
 

@@ -58,7 +58,7 @@ def forecast(
     horizons = [Horizon(one) for one in (_HORIZONS if horizon is None else (horizon,))]
     usd = None if budget is None else read_usd("--budget", budget)
     if usd == 0:
-        raise UsageError("--budget 0 is not a budget. Use an amount above 0.")
+        raise UsageError("--budget 0 is not a budget.", hint="Use an amount above 0.")
     with state.sessions()() as session:
         filters = asked.filters(session)
         chosen: dict[str, Any] = {"horizons": horizons, "now": moment, "tz": zone, "cost_number": number, "filters": filters}

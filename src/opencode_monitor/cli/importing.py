@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +21,18 @@ from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import DatabaseBusyError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Engine
 
     from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
+
+
+_UNREADABLE = frozenset({"empty file", "not UTF-8", "not valid JSON", "not a JSON object"})
+"""How the reasons begin of records whose text is no JSON object."""
+
+_REASONS_SHOWN = 3
 
 
 @click.command("import")
@@ -75,7 +85,7 @@ def import_(
     if carried:
         note(run_carried(state), quiet=state.quiet)
     if as_json:
-        click.echo(envelope("import", rows=[], totals=_as_counts(summary) | {"content": with_texts}))
+        click.echo(envelope("import", rows=[], totals=_as_counts(summary) | {"content": with_texts}, warnings=list(_warnings(summary))))
     else:
         _print_summary(state, summary)
         if not with_texts:
@@ -193,7 +203,9 @@ def read_surroundings() -> Surroundings:
     for stated in filter(None, map(str.strip, settings.file_tools.split(","))):
         tool, _, operation = stated.partition("=")
         if operation.strip() not in OPERATIONS:
-            raise UsageError(f"$OPENCODE_MONITOR_FILE_TOOLS has {stated!r}. Use tool=OPERATION with one of {', '.join(OPERATIONS)}.")
+            raise UsageError(
+                f"$OPENCODE_MONITOR_FILE_TOOLS has {stated!r}.", hint=f"Use tool=OPERATION with one of {', '.join(OPERATIONS)}."
+            )
         file_tools[tool.strip()] = operation.strip()
     named = frozenset(filter(None, map(str.strip, settings.mcp_servers.split(","))))
     return Surroundings(settings.working_trees, named | configured_servers(os.environ), file_tools)
@@ -220,9 +232,27 @@ def _print_summary(state: State, summary: ImportSummary) -> None:
     )
     for reason, number in summary.skipped.most_common():
         click.echo(f"  skipped {number:,}: {plain(reason)}")
-    if summary.issues:
-        note(
-            f"opencode-monitor: warning: {summary.issues:,} records are not as they should be."
-            " List: opencode-monitor doctor --show skipped",
-            quiet=state.quiet,
-        )
+    for text in _warnings(summary):
+        note(f"opencode-monitor: warning: {plain(text)}", quiet=state.quiet)
+
+
+def _warnings(summary: ImportSummary) -> Iterator[str]:
+    skipped = sum(summary.skipped.values())
+    others = summary.issues - skipped
+    where = "List: opencode-monitor doctor --show skipped"
+    if skipped:
+        yield f"skipped {skipped:,} of {summary.read + skipped:,} records ({_reasons(summary)}). {where}"
+    if others:
+        yield f"{others:,} {'record is' if others == 1 else 'records are'} loaded as far as possible. {where}"
+
+
+def _reasons(summary: ImportSummary) -> str:
+    """Say why records were skipped in a few words; each one's own reason, with the place in its text, is in the list."""
+    kinds: Counter[str] = Counter()
+    for reason, number in summary.skipped.items():
+        kind = re.split("[:;]", reason)[0]
+        kinds["unreadable JSON" if kind in _UNREADABLE else kind] += number
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    named = [f"{number:,} {kind}" for kind, number in kinds.most_common(_REASONS_SHOWN)]
+    return ", ".join([*named, *(["others"] if len(kinds) > _REASONS_SHOWN else [])])

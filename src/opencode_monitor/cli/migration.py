@@ -87,7 +87,7 @@ def downgrade(state: State, revision: str, no_backup: bool, yes: bool, as_json: 
     if revision not in {"base", *REVISIONS, *(f"-{steps}" for steps in range(1, len(REVISIONS) + 1))}:
         raise UsageError(f"no revision {revision!r}. There are: base, {', '.join(REVISIONS)}, -1.")
     if not state.database_exists():
-        raise SchemaError(f"no database at {state.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
+        raise SchemaError(f"no database at {state.database_file}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
     if not yes:
         with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
             question = f"Take {mask_url(state.database_url)} from {_revision(connection)} down to {revision}?"
@@ -116,7 +116,7 @@ def retire_legacy(state: State, after: str, yes: bool, as_json: bool) -> None:
 
     keep = parse_age(after)
     if not state.database_exists():
-        raise SchemaError(f"no database at {state.database_file}. Run: opencode-monitor db upgrade && opencode-monitor import")
+        raise SchemaError(f"no database at {state.database_file}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
     # Behind a link the file itself: the rename would replace the link.
     file = state.database_file.resolve() if state.database_file else None
     if not yes:
@@ -150,7 +150,7 @@ def retire_legacy(state: State, after: str, yes: bool, as_json: bool) -> None:
 def _run(state: State, connection: sa.Connection, target: str, *, backs_up: bool, is_upgrade: bool) -> _Run:
     """Run revisions, with a backup before and a comparison after."""
     from opencode_monitor.db import migrate  # noqa: PLC0415 - Alembic takes a second
-    from opencode_monitor.db.revision import REVISIONS, current_revision  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.db.revision import REVISIONS, current_revision, newer_schema  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.integrity.comparison import MOVED_FAMILY, compare, moves_parts  # noqa: PLC0415 - as above
     from opencode_monitor.integrity.fingerprint import take_states  # noqa: PLC0415 - as above
 
@@ -159,7 +159,7 @@ def _run(state: State, connection: sa.Connection, target: str, *, backs_up: bool
     end = _resolve(target, start)
     history = ("base", *REVISIONS)
     if start not in history:
-        raise SchemaError(f"schema {start} is newer than this program (head {REVISIONS[-1]}). Upgrade the program; nothing was changed.")
+        raise newer_schema(start)
     steps = history.index(end) - history.index(start)
     if not (steps > 0 if is_upgrade else steps < 0):
         return _Run(start, start, None, 0.0, None, ())

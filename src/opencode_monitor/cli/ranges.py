@@ -55,8 +55,8 @@ def parse_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     by_city = {zone.rpartition("/")[2].lower(): zone for zone in sorted(zones, reverse=True)}
     close = by_city.get(name.lower()) or next(iter(difflib.get_close_matches(name, zones, n=1)), None)
-    hint = f" Did you mean {close!r}?" if close else " Use an IANA name such as Europe/Berlin."
-    raise UsageError(f"unknown time zone {name!r}.{hint}")
+    hint = f"Did you mean {close!r}?" if close else "Use an IANA name such as Europe/Berlin."
+    raise UsageError(f"unknown time zone {name!r}.", hint=hint)
 
 
 def parse_duration(text: str) -> float:
@@ -67,7 +67,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a duration. Use 30s, 5m, or 1h.")
+        raise UsageError(f"{text!r} is not a duration.", hint="Use 30s, 5m, or 1h.")
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -79,7 +79,7 @@ def parse_age(text: str) -> timedelta:
     """
     match = _AGE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a time span. Use 7d, 2w, or 12h.")
+        raise UsageError(f"{text!r} is not a time span.", hint="Use 7d, 2w, or 12h.")
     return int(match[1]) * _AGE_UNITS[match[2]]
 
 
@@ -100,7 +100,7 @@ def resolve_range(
         UsageError: They contradict each other, or one cannot be read.
     """
     if last is not None and (since is not None or until is not None):
-        raise UsageError("--last cannot be combined with --since or --until. Use one or the other.")
+        raise UsageError("--last cannot be combined with --since or --until.", hint="Use one or the other.")
     today = now.astimezone(tz).date()
     end_of_today = _midnight(today + timedelta(days=1), tz)
     zone = tz.key
@@ -205,7 +205,7 @@ def parse_when(text: str, *, tz: ZoneInfo, now: datetime, is_end: bool = False) 
         try:
             moment = datetime.fromisoformat(text.strip())
         except ValueError:
-            raise UsageError(f"{text!r} is not a date. Use 2026-10-01, 7d, today, or monday.") from None
+            raise UsageError(f"{text!r} is not a date.", hint="Use 2026-10-01, 7d, today, or monday.") from None
         has_time = len(word) > len("2026-10-01")
         if has_time:
             return _representable(moment if moment.tzinfo else moment.replace(tzinfo=tz))
@@ -223,7 +223,7 @@ def _start_of_last(last: str, today: date, tz: ZoneInfo) -> datetime | None:
         return _midnight(today.replace(month=1, day=1), tz)
     match = _AMOUNT.fullmatch(word)
     if match is None or int(match[1]) == 0:
-        raise UsageError(f"{last!r} is not a length of time. Use 30d, 12w, 3m, 1y, mtd, ytd, or all.")
+        raise UsageError(f"{last!r} is not a length of time.", hint="Use 30d, 12w, 3m, 1y, mtd, ytd, or all.")
     # Today is one of the days: the last 7 days are today and the six before it.
     return _midnight(_ago(today, int(match[1]), match[2]), tz, days_later=1)
 

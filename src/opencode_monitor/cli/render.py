@@ -92,7 +92,22 @@ def envelope(
     warnings: Sequence[str] = (),
     more: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the JSON that every report prints.
+    """Return the JSON that every report prints; arguments as for `document`."""
+    # In ASCII: what would steer a terminal arrives as an escape there, and as itself in a program.
+    return json.dumps(document(schema, rows=rows, totals=totals, report_range=report_range, tz=tz, warnings=warnings, more=more), indent=2)
+
+
+def document(
+    schema: str,
+    *,
+    rows: Sequence[Any],
+    totals: Any | None = None,
+    report_range: Mapping[str, str | None] | None = None,
+    tz: str | None = None,
+    warnings: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the object of which every report's JSON is made.
 
     Args:
         schema: The report's name; the envelope adds the version.
@@ -103,7 +118,7 @@ def envelope(
         warnings: What a reader of the numbers must know.
         more: What this report says beside its rows, by name.
     """
-    document = {
+    return {
         "schema": f"opencode-monitor/{schema}@1",
         "range": report_range,
         "tz": tz,
@@ -112,8 +127,6 @@ def envelope(
         **(more or {}),
         "warnings": list(warnings),
     }
-    # In ASCII: what would steer a terminal arrives as an escape there, and as itself in a program.
-    return json.dumps(document, indent=2)
 
 
 def _as_object(row: Any) -> dict[str, Any]:

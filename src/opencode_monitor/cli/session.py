@@ -49,7 +49,7 @@ def session(state: State, session_id: str, with_parts: bool, cost: str | None, a
         metrics = MetricsRepository(database).get(found.session_id)
         children = SessionRepository(database).children(found.session_id)
         seen = {found.session_id, *(child.session_id for child in children)}
-        trees = {child.session_id: _tree_of(database, child, seen) for child in children}
+        trees = {child.session_id: tree_of(database, child, seen) for child in children}
         costs = CostRepository(database)
         own = costs.of_sessions([found.session_id])
         of_children = {session_id: costs.of_sessions(tree) for session_id, tree in trees.items()}
@@ -115,7 +115,7 @@ def _show_cost(usage: Usage, number: CostNumber) -> str:
     return f"{'≥ ' if is_least else ''}{show_usd(known)}"
 
 
-def _tree_of(database: DatabaseSession, root: Session, seen: set[str]) -> list[str]:
+def tree_of(database: DatabaseSession, root: Session, seen: set[str]) -> list[str]:
     """Return the ids of a session and of all sessions below it; those seen before are left out, so that each counts once."""
     from opencode_monitor.repositories import SessionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 

@@ -39,7 +39,7 @@ def statusline(state: State, cost: str | None) -> None:
     kept = _read(state)
     number = cost or os.environ.get("OPENCODE_MONITOR_COST") or "list"
     if number not in kept["unknown"]:
-        raise UsageError(f"$OPENCODE_MONITOR_COST is {number!r}. Use {', '.join(kept['unknown'])}.")
+        raise UsageError(f"$OPENCODE_MONITOR_COST is {number!r}.", hint=f"Use {', '.join(kept['unknown'])}.")
     zone, moment = ZoneInfo(kept["tz"]), now()
     line = _line(kept, number, moment.astimezone(zone).date(), zone)
     # Its days are those of the last import, which may have run elsewhere: a timer's are often days of UTC.
@@ -100,7 +100,7 @@ def _read(state: State) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         kept = {}
     if kept.get("version") != _VERSION:
-        raise SourceError("nothing was imported yet that a status line could show. Run: opencode-monitor import")
+        raise SourceError("nothing was imported yet that a status line could show.", hint="Run: opencode-monitor import")
     return kept
 
 

@@ -137,10 +137,10 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
             head=f"{about} · {report_range.describe()} · {report_range.tz}{against}{plain(asked.describe())} · {COST_TITLES[number]}",
             view=_view(found, wanted, output, current=current, zone=state.zone),
             empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
-            rows=_objects(found),
-            totals=_totals(found),
+            rows=answer_rows(found),
+            totals=answer_totals(found),
             report_range=report_range,
-            warnings=_warnings(found),
+            warnings=answer_warnings(found),
             remarks=[("*", f"{_CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
             more={"cost": number.value, **_more(found, compared[0] if compared else None), **incomplete},
         ),
@@ -178,7 +178,7 @@ def _more(found: Answer, before: ReportRange | None) -> dict[str, Any]:
     }
 
 
-def _objects(found: Answer) -> list[dict[str, Any]]:
+def answer_rows(found: Answer) -> list[dict[str, Any]]:
     """Return the rows as JSON has them: what each is about comes first, then its sums, and what is beside them."""
     from opencode_monitor.repositories import NOTHING_UNRECORDED  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
@@ -201,7 +201,8 @@ def _own_names(row: Any, question: Question) -> list[str]:
     return sorted(names, key=lambda name: question.keys.index(name) if name in question.keys else len(question.keys))
 
 
-def _totals(found: Answer) -> dict[str, Any]:
+def answer_totals(found: Answer) -> dict[str, Any]:
+    """Return the totals as JSON has them."""
     beside = {} if found.question.is_of_parts else dataclasses.asdict(found.unrecorded)
     return {**dataclasses.asdict(found.totals), **beside, **_comparison(found, found.totals, found.totals_before)}
 
@@ -335,21 +336,25 @@ def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> s
     return end_of(text, _NAME_CHARS) if name in _PATHS else plain(text, ID_CHARS if name == "session" else _NAME_CHARS)
 
 
-def _warnings(found: Answer) -> list[tuple[str, str]]:
+def answer_warnings(found: Answer) -> list[tuple[str, str]]:
     """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
     question = found.question
     number = question.cost_number
-    unknown = [("≥", text) for text in describe_unknown(found.totals, number, found.nameless_calls)]
     if question.is_of_parts:
+        unknown = [("≥", text) for text in describe_unknown(found.totals, number, found.nameless_calls)]
         if number == "paid" and found.fees:
             unknown.append(("", "Flat fees are owed whatever is used, and no part's: opencode-monitor daily --cost paid"))
         return unknown
     totals: Any = found.totals
     return [
-        *unknown,
-        *describe_calls(totals),
+        *usage_warnings(totals, number, found.nameless_calls),
         *describe_estimates(found.unrecorded, found.unrecorded_kinds, number),
     ]
+
+
+def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
+    """Return what a reader of sums over calls must know, each with its mark; arguments as for `describe_unknown`."""
+    return [*(("≥", text) for text in describe_unknown(totals, number, nameless)), *describe_calls(totals)]
 
 
 def describe_calls(totals: Usage) -> list[tuple[str, str]]:

@@ -119,13 +119,13 @@ def _parse(url: str | sa.URL) -> sa.URL:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
         # The text itself stays out of the message: it may hold a password.
-        raise UsageError("the database URL cannot be read. Use duckdb:///PATH or postgresql://USER@HOST/NAME.") from None
+        raise UsageError("the database URL cannot be read.", hint="Use duckdb:///PATH or postgresql://USER@HOST/NAME.") from None
     if parsed.drivername in _POSTGRESQL_SCHEMES:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "duckdb":
         database = parsed.database or MEMORY
         return parsed.set(database=database if database == MEMORY else str(Path(database).expanduser()))
-    raise UsageError(f"'{parsed.drivername}' databases are not supported. Use duckdb:///PATH or postgresql://USER@HOST/NAME.")
+    raise UsageError(f"'{parsed.drivername}' databases are not supported.", hint="Use duckdb:///PATH or postgresql://USER@HOST/NAME.")
 
 
 def _create_duckdb_engine(url: sa.URL, *, wait_seconds: float, read_only: bool, loading: bool) -> sa.Engine:
@@ -179,7 +179,7 @@ def _prepare_file(path: Path, *, read_only: bool) -> None:
     """Make the directory of a database that is to be written, and refuse to read one that is not there."""
     if read_only:
         if not path.exists():
-            raise SchemaError(f"no database at {path}. Run: opencode-monitor import")
+            raise SchemaError(f"no database at {path}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ def _open_duckdb(connect: Callable[[], Any], path: Path, wait_seconds: float) ->
                 raise DatabaseError(_explain(path, message)) from error
             if time.monotonic() >= deadline:
                 raise DatabaseBusyError(
-                    f"database is in use by {_holder(message)}; waited {wait_seconds:g} s. Stop it or use --wait 5m."
+                    f"database is in use by {_holder(message)}; waited {wait_seconds:g} s.", hint="Stop it or use --wait 5m."
                 ) from error
         time.sleep(RETRY_SECONDS)
 
@@ -244,7 +244,7 @@ def _create_postgresql_engine(url: sa.URL, *, wait_seconds: float, read_only: bo
     try:
         import psycopg  # noqa: PLC0415 - an optional extra, and slow to import
     except ImportError as error:
-        raise DatabaseError("PostgreSQL needs psycopg. Run: pip install 'opencode-monitor-analytics[postgres]'") from error
+        raise DatabaseError("PostgreSQL needs psycopg.", hint="Run: pip install 'opencode-monitor-analytics[postgres]'") from error
     engine = sa.create_engine(url, pool_pre_ping=True)
 
     def connect(dialect: sa.Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> Any:

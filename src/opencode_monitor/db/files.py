@@ -77,7 +77,7 @@ def back_up(url: str | sa.URL, target: Path, *, wait_seconds: float = 30.0, conn
     if target.exists():
         raise DatabaseError(f"{target} exists. Name another file.")
     if not file.exists():
-        raise SchemaError(f"no database at {file}. Run: opencode-monitor db upgrade && opencode-monitor import")
+        raise SchemaError(f"no database at {file}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
     with nullcontext(connection) if connection is not None else migration_connection(url, wait_seconds=wait_seconds) as holder:
         return _copy_held(holder, file, target)
 

@@ -63,7 +63,7 @@ def _lock(connection: sa.Connection, wait_seconds: float) -> None:
     while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_KEY))):
         if time.monotonic() >= deadline:
             raise DatabaseBusyError(
-                f"database is being migrated by {_holder(connection)}; waited {wait_seconds:g} s. Let it finish, or use --wait 5m."
+                f"database is being migrated by {_holder(connection)}; waited {wait_seconds:g} s.", hint="Let it finish, or use --wait 5m."
             )
         # Not in a transaction: an open one would hold back the server's clean-up.
         connection.rollback()

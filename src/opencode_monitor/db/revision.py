@@ -52,7 +52,15 @@ def require_head(connection: sa.Connection) -> None:
         return
     if found is None:
         database = mask_url(connection.engine.url)
-        raise SchemaError(f"no schema in {database}. Run: opencode-monitor db upgrade && opencode-monitor import")
+        raise SchemaError(f"no schema in {database}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
     if found in REVISIONS:
-        raise SchemaError(f"schema is {found}, this version needs {HEAD_REVISION}. Run: opencode-monitor db upgrade")
-    raise SchemaError(f"schema {found} is newer than this program (head {HEAD_REVISION}). Upgrade the program; nothing was changed.")
+        backup = "a backup is made first" if connection.dialect.name == "duckdb" else "make a backup first: pg_dump"
+        raise SchemaError(f"schema is {found}, this version needs {HEAD_REVISION}.", hint=f"Run: opencode-monitor db upgrade ({backup})")
+    raise newer_schema(found)
+
+
+def newer_schema(found: str) -> SchemaError:
+    """Return the error of a database at a revision that this program does not know."""
+    return SchemaError(
+        f"schema {found} is newer than this program (head {HEAD_REVISION}).", hint="Upgrade the program; nothing was changed."
+    )

@@ -5,7 +5,6 @@ Columns and their meaning: https://focus.finops.org/focus-specification/v1-2/. C
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -13,6 +12,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money, UtcDateTime
+from opencode_monitor.exports.privacy import hashed
 from opencode_monitor.metrics.dimensions import project_name
 from opencode_monitor.models import Message, Model, Project, Session, StepEvent
 from opencode_monitor.pricing.shares import reported_steps
@@ -61,7 +61,7 @@ def focus_rows(
     usage = [tuple(row) for row in session.execute(statement).all()]
     if redact:
         # The hash of the other tables, so that a project is the same in all of them.
-        usage = [(*row[:project], _hash(row[project]), *row[project + 1 :]) for row in usage]
+        usage = [(*row[:project], hashed(row[project]), *row[project + 1 :]) for row in usage]
     fees = _fees(session, time_range, now=now, tz=tz)
     return columns, [*usage, *(tuple(fee.get(column.name) for column in columns) for fee in fees)]
 
@@ -174,10 +174,6 @@ def _fees(session: DatabaseSession, time_range: TimeRange, *, now: datetime, tz:
 def _relabelled(moment: datetime, source: tzinfo, target: tzinfo) -> datetime:
     """Return the instant at which clocks of the target zone show what those of the source zone show at another."""
     return moment.astimezone(source).replace(tzinfo=target)
-
-
-def _hash(name: str) -> str:
-    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
 def _text(value: str | None) -> sa.ColumnElement[Any]:

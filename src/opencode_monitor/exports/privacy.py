@@ -5,6 +5,7 @@ Every column is named here. One that is not, such as a new one, cannot be export
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 
 
@@ -93,3 +94,11 @@ PRIVACY: dict[str, dict[str, Privacy]] = {
     for table, public in _PUBLIC.items()
 }
 """For each table that can be exported, what each of its columns tells."""
+
+
+def hashed(text: str) -> str:
+    """Return what stands for a path or a name where these may not be told; equal ones stay equal, here and in exported tables.
+
+    Who can guess a path can check the guess, so this hides names and is no secret.
+    """
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -134,7 +134,7 @@ def make_adjustment(
     if not provider or (slash and not model_glob):
         raise PriceError(f"{target!r} names no provider. Write PROVIDER or PROVIDER/MODEL-GLOB, such as anthropic/claude-*.")
     if bucket is not None and bucket not in BUCKET_OF_WORD:
-        raise PriceError(f"unknown bucket {bucket!r}. Use {', '.join(BUCKET_OF_WORD)}.")
+        raise PriceError(f"unknown bucket {bucket!r}.", hint=f"Use {', '.join(BUCKET_OF_WORD)}.")
     _refuse_empty(target, effective_from, effective_to)
     factor = _number(multiplier, f"{target}: the multiplier", MAX_MULTIPLIER, MULTIPLIER_DECIMALS)
     return Adjustment(
@@ -174,9 +174,9 @@ def make_billing(
     if not provider_id or "/" in provider_id:
         raise PriceError(f"{provider_id!r} is no provider. Write the part of the model's id before the slash, such as github-copilot.")
     if kind not in list(BillingKind):
-        raise PriceError(f"unknown kind of billing {kind!r}. Use {', '.join(BillingKind)}.")
+        raise PriceError(f"unknown kind of billing {kind!r}.", hint=f"Use {', '.join(BillingKind)}.")
     if monthly_fee is not None and kind in (BillingKind.FREE, BillingKind.LOCAL):
-        raise PriceError(f"{provider_id}: {kind} billing has no monthly fee. Use subscription.")
+        raise PriceError(f"{provider_id}: {kind} billing has no monthly fee.", hint="Use subscription.")
     _refuse_empty(provider_id, effective_from, effective_to)
     return Billing(
         billing_id=_identity(provider_id, _iso(effective_from)),

@@ -277,7 +277,7 @@ def user_period(
         raise PriceError(f"{vendor}/{model}: a tier cannot start at {min_context_tokens} tokens")
     known_mode = next((known for known in MODES if known == mode), None)
     if known_mode is None:
-        raise PriceError(f"{vendor}/{model}: there is no mode {mode!r}. Use one of {', '.join(MODES)}")
+        raise PriceError(f"{vendor}/{model}: there is no mode {mode!r}.", hint=f"Use one of {', '.join(MODES)}")
     since = BEGIN if effective_from is None else effective_from
     for instant in (since, effective_to):
         if instant is not None and instant.tzinfo is None:

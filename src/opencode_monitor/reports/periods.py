@@ -34,10 +34,16 @@ def each_period(first: date, last: date, interval: str, week_start: WeekStart = 
     period, end = period_of(first, interval, week_start), period_of(last, interval, week_start)
     while period <= end:
         yield period
-        period = _next(period, interval)
+        period = period_after(period, interval)
 
 
-def _next(period: date, interval: str) -> date:
+def period_after(period: date, interval: str) -> date:
+    """Return the first day of the next period.
+
+    Args:
+        period: The first day of one.
+        interval: day, week or month.
+    """
     if interval == "month":
         return date(period.year + period.month // _LAST_MONTH, period.month % _LAST_MONTH + 1, 1)
     return period + timedelta(days=_WEEK if interval == "week" else 1)

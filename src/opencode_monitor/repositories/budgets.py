@@ -97,10 +97,10 @@ def make_budget(
     if name.startswith("-"):
         raise UsageError(f"{name!r} is no option of `budget set`, nor a name. See: opencode-monitor budget set --help")
     if not usd.is_finite() or usd <= 0:
-        raise UsageError(f"{name}: {usd} is not a budget. Use an amount above 0, such as 100 or 0.50.")
+        raise UsageError(f"{name}: {usd} is not a budget.", hint="Use an amount above 0, such as 100 or 0.50.")
     # Rounded when it is stored, it would be another amount; and the smallest would be 0.
     if usd > MAX_BUDGET_USD or usd != round(usd, MONEY_SCALE):
-        raise UsageError(f"{name}: {usd} is not a budget. Use at most {MAX_BUDGET_USD:,}, and at most {MONEY_SCALE} decimals.")
+        raise UsageError(f"{name}: {usd} is not a budget.", hint=f"Use at most {MAX_BUDGET_USD:,}, and at most {MONEY_SCALE} decimals.")
     return Budget(name=name, usd=usd, every=every, cost_number=cost_number, scope=scope, note=note)
 
 

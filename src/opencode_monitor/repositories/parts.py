@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
-from opencode_monitor.models import Part, PartSubtype
+from opencode_monitor.models import Part, PartSubtype, ToolCall
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
+_FAILED = ("error", "timeout")
 Subtype = TypeVar("Subtype", bound=PartSubtype)
 
 
@@ -25,6 +26,12 @@ class PartRepository(Repository[Part]):
     def of_session(self, session_id: str) -> Sequence[Part]:
         """Return a session's parts in their order."""
         return self.all(self.statement().where(Part.session_id == session_id).order_by(Part.sequence_number))
+
+    def tools_of(self, session_id: str) -> list[tuple[str, int, int]]:
+        """Return which tools a session called, how often, and how often that failed or ran out of time; the most calls first."""
+        calls, errors = func.count(), func.count().filter(ToolCall.status.in_(_FAILED))
+        statement = select(ToolCall.tool_name, calls, errors).where(ToolCall.session_id == session_id).group_by(ToolCall.tool_name)
+        return [(name, count, failed) for name, count, failed in self.session.execute(statement.order_by(calls.desc(), ToolCall.tool_name))]
 
     def subtype(self, model: type[Subtype]) -> SubtypeRepository[Subtype]:
         """Return the repository of one subtype, such as `ToolCall`."""

@@ -30,26 +30,35 @@ class SessionRepository(Repository[Session]):
             prefix: An id or its beginning.
 
         Raises:
-            NotFoundError: No session, or several, start with it; the message names the first three.
+            NotFoundError: No session, or several, start with it; the hint names three, each by as much as tells it from the others.
         """
         exact = self.get(prefix)
         if exact is not None:
             return exact
         starts = Session.session_id.startswith(prefix, autoescape=True)
-        found = self.session.scalars(self.statement().where(starts).order_by(Session.session_id).limit(_SHOWN_CANDIDATES + 1)).all()
-        if len(found) == 1:
-            only: Session = found[0]
+        # Sorted here: a server sorts by the rules of some language.
+        found = sorted(self.session.scalars(select(Session.session_id).where(starts)))
+        if len(found) == 1 and (only := self.get(found[0])) is not None:
             return only
         if not found:
-            raise NotFoundError(f"no session {prefix!r}. List them: opencode-monitor sessions --last all")
-        number = self.session.scalar(select(func.count()).select_from(Session).where(starts))
-        names = ", ".join(session.session_id for session in found[:_SHOWN_CANDIDATES])
+            raise NotFoundError(f"no session {prefix!r}.", hint="List them: opencode-monitor sessions --last all")
+        names = ", ".join(_beginning(found, place) for place in range(min(len(found), _SHOWN_CANDIDATES)))
         more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
-        raise NotFoundError(f"no session {prefix!r}. {number} start with it: {names}{more}")
+        raise NotFoundError(f"no session {prefix!r}.", hint=f"{len(found):,} start with it: {names}{more}")
 
     def children(self, session_id: str) -> Sequence[Session]:
         """Return the sub-agents' sessions that a session started, oldest first."""
         return self.all(self.statement().where(Session.parent_session_id == session_id).order_by(Session.created_at, Session.session_id))
+
+
+def _beginning(ids: Sequence[str], place: int) -> str:
+    """Shorten one of some sorted ids to what tells it from the others."""
+    one = ids[place]
+    neighbours = (ids[place - 1] if place else "", ids[place + 1] if place + 1 < len(ids) else "")
+    for length in range(1, len(one)):
+        if not any(other.startswith(one[:length]) for other in neighbours):
+            return f"{one[:length]}…"
+    return one
 
 
 class MessageRepository(Repository[Message]):

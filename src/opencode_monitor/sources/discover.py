@@ -93,7 +93,7 @@ def find_sources(path: Path | None, environ: Mapping[str, str]) -> list[SourceLo
         return locations
     if path is None:
         places = ", ".join(_places(environ))
-        raise SourceNotFoundError(f"OpenCode data not found. Looked in: {places}. Use: import PATH")
+        raise SourceNotFoundError(f"OpenCode data not found. Looked in: {places}.", hint="Use: import PATH")
     raise SourceNotFoundError(
         f"No OpenCode data in {path}. Looked there, and in opencode/ inside, for opencode*.db, storage/session, storage/message"
         " and project/*/storage"
@@ -125,7 +125,7 @@ def open_source(location: SourceLocation) -> Source:
 
 def _at(path: Path) -> Iterator[SourceLocation]:
     if not path.exists():
-        raise SourceNotFoundError(f"{path} does not exist. Give an opencode.db, or the directory that OpenCode keeps its data in")
+        raise SourceNotFoundError(f"{path} does not exist.", hint="Give an opencode.db, or the directory that OpenCode keeps its data in")
     if not path.is_dir():
         yield SourceLocation("export" if _is_json(path) else "sqlite", path)
         return

@@ -113,7 +113,7 @@ def alias(state: State, model: str | None, target: str | None, mode: str, remove
         before = CostRepository(session).total()
         if target is None:
             if not remove_alias(connection, model):
-                raise NotFoundError(f"{model} has no alias of yours. List them: opencode-monitor pricing alias")
+                raise NotFoundError(f"{model} has no alias of yours.", hint="List them: opencode-monitor pricing alias")
         else:
             set_alias(connection, model, Entry(*split_model(target), cast("Mode", mode)))
         backfill(connection, now=moment)
