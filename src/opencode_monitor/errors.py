@@ -9,7 +9,8 @@ OpencodeMonitorError            exit code 1
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
 ├── NotFoundError                             no such session, or several that match
-└── PriceError                                a price that cannot be stored
+├── PriceError                                a price that cannot be stored
+└── MissingExtraError                         an optional package is not installed; an ImportError too
 ```
 
 Each message is one line that says what happened, where, and what to do next.
@@ -79,3 +80,9 @@ class PriceError(OpencodeMonitorError):
     """A price that cannot be stored: negative, absurd, or for an unknown bucket."""
 
     code = "price_refused"
+
+
+class MissingExtraError(OpencodeMonitorError, ImportError):
+    """A package is not installed that one of the extras brings."""
+
+    code = "extra_missing"

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from opencode_monitor.metrics.usage import CostNumber
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
-from opencode_monitor.reports.backtest import backtest
-from opencode_monitor.reports.budget import check_budget
+from opencode_monitor.reports.backtest import Backtest, backtest
+from opencode_monitor.reports.budget import BudgetCheck, check_budget
 from opencode_monitor.reports.detectors import WINDOW_DAYS
-from opencode_monitor.reports.forecast import Horizon, forecast
+from opencode_monitor.reports.forecast import Forecast, Horizon, forecast
 from opencode_monitor.reports.spend import Amount, Spend
+from opencode_monitor.repositories.budgets import Budget  # noqa: TC001 - the columns of rows are read from their annotations
 from opencode_monitor.repositories.costs import CostRepository, Interval, TimeRange
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.spend import SpendRepository
 
 if TYPE_CHECKING:
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.reports.backtest import Backtest
-    from opencode_monitor.reports.budget import BudgetCheck
     from opencode_monitor.reports.detectors import Settings
-    from opencode_monitor.reports.forecast import Forecast
-    from opencode_monitor.repositories.budgets import Budget
 
 _LONGEST_PERIOD = timedelta(days=31)
 """What a forecast looks back at: the longest month is longer than the window of the means."""
@@ -117,7 +115,7 @@ def find_anomalies(
 
 def make_forecasts(
     session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
-) -> list[Forecast]:
+) -> Rows[Forecast]:
     """Forecast from what a database holds.
 
     Args:
@@ -130,10 +128,10 @@ def make_forecasts(
     today = now.astimezone(tz).date()
     begun = _begun(session, tz, cost_number)
     days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number)
-    return [forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
+    return Rows(Forecast, (forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons))
 
 
-def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: datetime, tz: ZoneInfo) -> list[CheckedBudget]:
+def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: datetime, tz: ZoneInfo) -> Rows[CheckedBudget]:
     """Tell how budgets stand, each by the history of its own calls.
 
     Args:
@@ -145,7 +143,7 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
     repository = SpendRepository(session)
     today = now.astimezone(tz).date()
     time_range = TimeRange(_midnight(today - _LONGEST_PERIOD, tz), _midnight(today + timedelta(days=1), tz))
-    checked = []
+    checked = Rows(CheckedBudget)
     for budget in budgets:
         number, scope = budget.cost_number, budget.scope
         rows = repository.days(time_range, tz=tz.key, cost_number=number, scope=scope)
@@ -170,12 +168,12 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
 
 def run_backtests(
     session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
-) -> list[Backtest]:
+) -> Rows[Backtest]:
     """Tell how good the forecasts would have been over all that a database holds; arguments as for `make_forecasts`."""
     today = now.astimezone(tz).date()
     begun = _begun(session, tz, cost_number)
     days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number)
-    return [backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
+    return Rows(Backtest, (backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons))
 
 
 def read_days(

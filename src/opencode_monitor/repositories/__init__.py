@@ -23,6 +23,7 @@ from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow, SpendScope
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
@@ -58,6 +59,7 @@ __all__ = [
     "ProjectUsage",
     "ReportedDifference",
     "Repository",
+    "Rows",
     "SessionRepository",
     "SessionUsage",
     "SpendRepository",

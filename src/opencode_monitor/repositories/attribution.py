@@ -19,6 +19,7 @@ from opencode_monitor.models import FileOperation, Message, Part, StepEvent, Too
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET
 from opencode_monitor.pricing.shares import SHARE_UNITS, cut_money, cut_tokens, reported_steps, weighed_parts
 from opencode_monitor.repositories.costs import TimeRange
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -139,7 +140,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[PartTypeUsage]:
+    ) -> Rows[PartTypeUsage]:
         """Return one row per type of part.
 
         Args:
@@ -150,7 +151,7 @@ class AttributionRepository:
         """
         shares = _shares(time_range)
         statement = _sums(shares, {"part_type": shares.c.part_type}, sort, limit, cost_number)
-        return [PartTypeUsage(**row) for row in self._mappings(statement)]
+        return Rows(PartTypeUsage, (PartTypeUsage(**row) for row in self._mappings(statement)))
 
     def by_tool(
         self,
@@ -160,7 +161,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[ToolUsage]:
+    ) -> Rows[ToolUsage]:
         """Return one row per tool, and one for what is no call of a tool.
 
         Args:
@@ -183,7 +184,7 @@ class AttributionRepository:
         }
         source = shares.outerjoin(ToolCall, ToolCall.part_id == shares.c.part_id)
         statement = _sums(shares, {"tool": _TOOL_GROUPS[by]}, sort, limit, cost_number, extra).select_from(source)
-        return [ToolUsage(**row) for row in self._mappings(statement)]
+        return Rows(ToolUsage, (ToolUsage(**row) for row in self._mappings(statement)))
 
     def by_file(
         self,
@@ -192,7 +193,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[FileUsage]:
+    ) -> Rows[FileUsage]:
         """Return one row per file, and one for what touched none.
 
         Args:
@@ -207,7 +208,7 @@ class AttributionRepository:
             "changes": sa.func.count().filter(shares.c.operation != "read"),
         }
         statement = _sums(shares, {"file": shares.c.file_path}, sort, limit, cost_number, extra)
-        return [FileUsage(**row) for row in self._mappings(statement)]
+        return Rows(FileUsage, (FileUsage(**row) for row in self._mappings(statement)))
 
     def _mappings(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.session.execute(statement).mappings()]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.types import Money
 from opencode_monitor.models import CostBasis, ErrorEvent, Message, Part, ToolCall
 from opencode_monitor.repositories.costs import TimeRange
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -51,7 +52,7 @@ class ErrorRepository:
 
     def by_category(
         self, time_range: TimeRange = TimeRange(), *, tool: str | None = None, sort: str = "errors", limit: int | None = None
-    ) -> list[ErrorCount]:
+    ) -> Rows[ErrorCount]:
         """Return one row per category and severity.
 
         Args:
@@ -72,7 +73,7 @@ class ErrorRepository:
             )
             .limit(limit)
         )
-        return [ErrorCount(**row) for row in self.session.execute(statement).mappings()]
+        return Rows(ErrorCount, (ErrorCount(**row) for row in self.session.execute(statement).mappings()))
 
     def total(self, time_range: TimeRange = TimeRange(), *, tool: str | None = None) -> ErrorCount:
         """Return the sum over all categories.

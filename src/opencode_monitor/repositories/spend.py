@@ -11,6 +11,7 @@ from opencode_monitor.db.patterns import matches
 from opencode_monitor.metrics.usage import CostNumber, usage_columns
 from opencode_monitor.models import Message, Project, Session
 from opencode_monitor.repositories.costs import project_name
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +88,7 @@ class SpendRepository:
     def __init__(self, session: DatabaseSession) -> None:
         self.session = session
 
-    def rows(self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> list[SpendRow]:
+    def rows(self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST) -> Rows[SpendRow]:
         """Return the spend of a range; calls whose time is not known belong to no day and are left out.
 
         Args:
@@ -104,11 +105,11 @@ class SpendRepository:
             .group_by(*keys.values())
             .order_by(*keys.values())
         )
-        return [SpendRow(**row) for row in self.session.execute(_with_projects(statement)).mappings()]
+        return Rows(SpendRow, (SpendRow(**row) for row in self.session.execute(_with_projects(statement)).mappings()))
 
     def days(
         self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST, scope: SpendScope = EVERYTHING
-    ) -> list[DaySpend]:
+    ) -> Rows[DaySpend]:
         """Return what each day with calls cost; calls whose time is not known belong to no day and are left out.
 
         Args:
@@ -125,7 +126,7 @@ class SpendRepository:
             columns[cost_number.unknown_field].label("unknown_calls"),
         ).where(*_is_billed(time_range), *_is_within(scope))
         rows = self.session.execute(_with_projects(statement).group_by(day).order_by(day)).mappings()
-        return [DaySpend(**row) for row in rows]
+        return Rows(DaySpend, (DaySpend(**row) for row in rows))
 
     def unmatched(self, scope: SpendScope) -> list[str]:
         """Return which patterns of a scope, `project`, `model` or `agent`, no call has ever matched."""
