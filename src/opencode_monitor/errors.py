@@ -8,9 +8,9 @@ OpencodeMonitorError            exit code 1
 ├── DatabaseError
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
-├── ExtraMissingError                         an optional package is not installed
 ├── NotFoundError                             no such session, or several that match
-└── PriceError                                a price that cannot be stored
+├── PriceError                                a price that cannot be stored
+└── MissingExtraError                         an optional package is not installed; an ImportError too
 ```
 
 Each is told in one line: what happened, where, and what to do next, which is the hint.
@@ -79,12 +79,6 @@ class SchemaError(DatabaseError):
     code = "schema_out_of_date"
 
 
-class ExtraMissingError(OpencodeMonitorError):
-    """A command needs a package that comes with an extra of this one; the hint says which."""
-
-    code = "extra_missing"
-
-
 class NotFoundError(OpencodeMonitorError):
     """Nothing, or more than one thing, has the given id."""
 
@@ -95,3 +89,9 @@ class PriceError(OpencodeMonitorError):
     """A price that cannot be stored: negative, absurd, or for an unknown bucket."""
 
     code = "price_refused"
+
+
+class MissingExtraError(OpencodeMonitorError, ImportError):
+    """A package is not installed that one of the extras brings; the hint says which."""
+
+    code = "extra_missing"

@@ -7,12 +7,13 @@ import io
 import json
 import shutil
 import sys
-import unicodedata
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from opencode_monitor.shown import UNKNOWN, plain, show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,21 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-UNKNOWN = "—"
-_SMALL_USD = Decimal("0.01")
-_TINY_USD = Decimal("0.00005")
+__all__ = ["UNKNOWN", "as_json_value", "console", "envelope", "note", "plain", "show_tokens", "show_usd", "table"]
+
 _THOUSAND = 1000
-
-
-def show_usd(value: Decimal | None) -> str:
-    """Show USD with two digits, below a cent with four; an unknown amount is a dash, and only nothing is 0."""
-    if value is None:
-        return UNKNOWN
-    if value and abs(value) < _TINY_USD:
-        return "<$0.0001"
-    if value and abs(value) < _SMALL_USD:
-        return f"${value:.4f}"
-    return f"${value:,.2f}"
 
 
 def show_change(now: Decimal | None, before: Decimal | None) -> str:
@@ -60,17 +49,6 @@ def show_tokens(count: int) -> str:
             return f"{size:.0f}" if not unit else f"{size:,.1f}{unit}"
         size /= _THOUSAND
     return str(count)
-
-
-def plain(text: str | None, limit: int | None = None) -> str:
-    """Return stored text as it may be printed: control and direction characters are replaced, so that it cannot steer the terminal.
-
-    Args:
-        text: Any stored text.
-        limit: Cut after so many characters.
-    """
-    safe = "".join("�" if unicodedata.category(character).startswith("C") else character for character in text or "")
-    return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
 
 
 def as_json_value(value: object) -> Any:

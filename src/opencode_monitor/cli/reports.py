@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opencode_monitor.cli.chart import chart_option
 from opencode_monitor.cli.context import Command, State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.usage_report import ROWS_SHOWN, UsageReport, usage_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 CALL_DIMENSIONS = ("day", "week", "month", "hour", "model", "provider", "vendor", "agent", "project", "session", "machine")
 """The dimensions of calls; a test compares them with those that are declared, which the command line cannot read: that takes 0.5 s."""
@@ -46,6 +48,7 @@ def _period_command(name: str, interval: str, what: str, default_last: str) -> c
     @compare_option
     @week_start_option
     @cost_option
+    @chart_option
     @output_options
     @click.pass_obj
     def command(
@@ -56,6 +59,7 @@ def _period_command(name: str, interval: str, what: str, default_last: str) -> c
         compare: bool,
         week_start: Any,
         cost: str | None,
+        chart: Path | None,
         output: Output,
     ) -> None:
         dimensions = (interval, split) if split else (interval,)
@@ -67,6 +71,7 @@ def _period_command(name: str, interval: str, what: str, default_last: str) -> c
             is_filled=is_filled and split is None,
             week_start=week_start,
             default_last=default_last,
+            chart=chart,
         )
         usage_report(state, asked, output, wanted)
 
@@ -85,10 +90,13 @@ def _group_command(name: str, dimension: str, help_text: str) -> click.Command:
     @limit_option
     @compare_option
     @cost_option
+    @chart_option
     @output_options
     @click.pass_obj
-    def command(state: State, asked: Asked, sort: str, limit: int | None, compare: bool, cost: str | None, output: Output) -> None:
-        wanted = UsageReport(schema=name, dimensions=(dimension,), cost=cost, sort=sort, limit=limit, is_compared=compare)
+    def command(
+        state: State, asked: Asked, sort: str, limit: int | None, compare: bool, cost: str | None, chart: Path | None, output: Output
+    ) -> None:
+        wanted = UsageReport(schema=name, dimensions=(dimension,), cost=cost, sort=sort, limit=limit, is_compared=compare, chart=chart)
         usage_report(state, asked, output, wanted)
 
     return command
@@ -107,6 +115,7 @@ projects = _group_command("projects", "project", "Show what each project cost.")
 @compare_option
 @week_start_option
 @cost_option
+@chart_option
 @output_options
 @click.pass_obj
 def by(
@@ -118,6 +127,7 @@ def by(
     compare: bool,
     week_start: Any,
     cost: str | None,
+    chart: Path | None,
     output: Output,
 ) -> None:
     """Show what was spent by one dimension, or by several.
@@ -137,5 +147,6 @@ def by(
         limit=limit,
         is_compared=compare,
         week_start=week_start,
+        chart=chart,
     )
     usage_report(state, asked, output, wanted)

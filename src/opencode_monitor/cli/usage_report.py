@@ -6,10 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from opencode_monitor.cli.chart import draw
 from opencode_monitor.cli.context import COST_TITLES, now
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import range_before, to_utc
-from opencode_monitor.cli.render import as_json_value, console, end_of, plain, show_change, show_tokens, show_usd
+from opencode_monitor.cli.render import as_json_value, console, end_of, note, plain, show_change, show_tokens, show_usd
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.errors import UsageError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date, datetime, tzinfo
     from decimal import Decimal
+    from pathlib import Path
 
     from opencode_monitor.cli.context import State
     from opencode_monitor.cli.options import Asked, Output
@@ -74,6 +76,7 @@ class UsageReport:
         lead: The columns before the tokens; else one for each dimension, and the counts.
         is_short: Whether the tokens are one column.
         title: What the head calls it.
+        chart: A picture to draw too.
     """
 
     schema: str
@@ -90,6 +93,7 @@ class UsageReport:
     lead: Sequence[Column] | None = None
     is_short: bool = False
     title: str | None = None
+    chart: Path | None = None
 
 
 def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport) -> Answer:
@@ -131,6 +135,10 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
     incomplete = {"incomplete_period": as_json_value(current) if is_current_shown else None} if current else {}
     against = f" · against {compared[0].describe()}" if compared else ""
     about = wanted.title or f"{wanted.schema.capitalize()} cost"
+    if wanted.chart is not None:
+        subtitle = f"{report_range.describe()} · {report_range.tz}{plain(asked.describe())} · {COST_TITLES[number].partition(',')[0]}, USD"
+        draw(found, wanted.chart, title=about, subtitle=subtitle, current=current)
+        note(f"Wrote {wanted.chart}.", quiet=state.quiet)
     emit(
         Report(
             schema=wanted.schema,

@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.reports.detectors import MIN_ACTIVE_DAYS, MIN_PEERS, WINDOW_DAYS, baseline_of, baseline_of_peers
-from opencode_monitor.reports.drivers import drivers_of
+from opencode_monitor.reports.drivers import Drivers, drivers_of
 from opencode_monitor.reports.spend import DIGITS, Amount, Dimension, by_day, each_day, known_days, rounded, total_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from opencode_monitor.reports.detectors import Baseline, Settings
-    from opencode_monitor.reports.drivers import Drivers
     from opencode_monitor.reports.spend import Spend
 
 TOTAL_KEY = ""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from opencode_monitor.reports.spend import DIGITS, rounded, total_of
+from opencode_monitor.reports.spend import DIGITS, Dimension, rounded, total_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from opencode_monitor.reports.spend import Amount, Dimension, Spend
+    from opencode_monitor.reports.spend import Amount, Spend
 
 
 _LEAST_SHARE = Decimal("0.05")

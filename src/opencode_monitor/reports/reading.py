@@ -11,12 +11,14 @@ from opencode_monitor.metrics.filters import EVERYTHING, Filters
 from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.metrics.time_range import TimeRange
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
-from opencode_monitor.reports.backtest import backtest
-from opencode_monitor.reports.budget import check_budget
+from opencode_monitor.reports.backtest import Backtest, backtest
+from opencode_monitor.reports.budget import BudgetCheck, check_budget
 from opencode_monitor.reports.detectors import WINDOW_DAYS
-from opencode_monitor.reports.forecast import Horizon, forecast
+from opencode_monitor.reports.forecast import Forecast, Horizon, forecast
 from opencode_monitor.reports.spend import Amount, Spend
+from opencode_monitor.repositories.budgets import Budget  # noqa: TC001 - the columns of rows are read from their annotations
 from opencode_monitor.repositories.costs import CostRepository
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.spend import SpendRepository
 
 if TYPE_CHECKING:
@@ -25,11 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.reports.backtest import Backtest
-    from opencode_monitor.reports.budget import BudgetCheck
     from opencode_monitor.reports.detectors import Settings
-    from opencode_monitor.reports.forecast import Forecast
-    from opencode_monitor.repositories.budgets import Budget
 
 _LONGEST_PERIOD = timedelta(days=31)
 """What a forecast looks back at: the longest month is longer than the window of the means."""
@@ -129,7 +127,7 @@ def make_forecasts(
     tz: ZoneInfo,
     cost_number: CostNumber = CostNumber.LIST,
     filters: Filters = EVERYTHING,
-) -> list[Forecast]:
+) -> Rows[Forecast]:
     """Forecast from what a database holds.
 
     Args:
@@ -143,10 +141,10 @@ def make_forecasts(
     today = now.astimezone(tz).date()
     begun = _begun(session, tz, cost_number, filters)
     days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number, filters=filters)
-    return [forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
+    return Rows(Forecast, (forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons))
 
 
-def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: datetime, tz: ZoneInfo) -> list[CheckedBudget]:
+def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: datetime, tz: ZoneInfo) -> Rows[CheckedBudget]:
     """Tell how budgets stand, each by the history of its own calls.
 
     Args:
@@ -158,7 +156,7 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
     repository = SpendRepository(session)
     today = now.astimezone(tz).date()
     time_range = TimeRange(_midnight(today - _LONGEST_PERIOD, tz), _midnight(today + timedelta(days=1), tz))
-    checked = []
+    checked = Rows(CheckedBudget)
     for budget in budgets:
         number, filters = budget.cost_number, budget.scope.filters
         rows = repository.days(time_range, tz=tz.key, cost_number=number, filters=filters)
@@ -189,12 +187,12 @@ def run_backtests(
     tz: ZoneInfo,
     cost_number: CostNumber = CostNumber.LIST,
     filters: Filters = EVERYTHING,
-) -> list[Backtest]:
+) -> Rows[Backtest]:
     """Tell how good the forecasts would have been over all that a database holds; arguments as for `make_forecasts`."""
     today = now.astimezone(tz).date()
     begun = _begun(session, tz, cost_number, filters)
     days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number, filters=filters)
-    return [backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
+    return Rows(Backtest, (backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons))
 
 
 def read_days(

@@ -23,6 +23,7 @@ from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
 from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
@@ -67,6 +68,7 @@ __all__ = [
     "ProjectUsage",
     "ReportedDifference",
     "Repository",
+    "Rows",
     "SessionRepository",
     "SessionUsage",
     "SpendRepository",

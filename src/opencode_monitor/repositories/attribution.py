@@ -27,6 +27,7 @@ from opencode_monitor.metrics.part_shares import file_shares, part_shares
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, ToolCall
 from opencode_monitor.repositories.row_types import PartUsage, row_type
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +116,7 @@ class AttributionRepository:
         sort: str | None = None,
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[PartUsage]:
+    ) -> Rows[PartUsage]:
         """Return one row for each group of parts that some dimensions tell apart.
 
         Args:
@@ -140,7 +141,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[PartTypeUsage]:
+    ) -> Rows[PartTypeUsage]:
         """Return one row per type of part; arguments as for `by`."""
         return self._by(PartTypeUsage, ("part-type",), time_range, filters, UTC_CALENDAR, sort, limit, cost_number)
 
@@ -153,7 +154,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[ToolUsage]:
+    ) -> Rows[ToolUsage]:
         """Return one row per tool, and one for what is no call of a tool.
 
         Args:
@@ -188,7 +189,7 @@ class AttributionRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[FileUsage]:
+    ) -> Rows[FileUsage]:
         """Return one row per file, and one for what touched none.
 
         Args:
@@ -219,7 +220,7 @@ class AttributionRepository:
         cost_number: CostNumber = CostNumber.LIST,
         extra: Callable[[sa.FromClause], dict[str, sa.ColumnElement[Any]]] | None = None,
         rename: dict[str, str] | None = None,
-    ) -> list[Row]:
+    ) -> Rows[Row]:
         shares = part_shares(*time_range.holds(Message.created_at), *filters.of_calls())
         if "file" in dimensions:
             shares = file_shares(shares)
@@ -232,7 +233,7 @@ class AttributionRepository:
         by_key = [column.asc().nulls_last() for column in keys.values()]
         order = by_key if sort is None else [_most(sort, measures, cost_number), *by_key]
         rows = self.session.execute(statement.order_by(*order)).mappings()
-        return [row(**values) for values in rows]
+        return Rows(row, (row(**values) for values in rows))
 
 
 def _column(name: str, shares: sa.Subquery, calendar: Calendar) -> sa.ColumnElement[Any]:

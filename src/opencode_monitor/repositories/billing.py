@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from opencode_monitor.models import Message, Model, PriceAdjustment, ProviderBilling
-from opencode_monitor.pricing.adjustments import Adjustment, fees_of_days
+from opencode_monitor.pricing.adjustments import Adjustment, Billing, Fee, fees_of_days
 from opencode_monitor.pricing.paid import add_adjustment, add_billing, load_adjustments, load_billings, remove_statement
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.metrics.time_range import TimeRange
-    from opencode_monitor.pricing.adjustments import Billing, Fee
 
 
 class BillingRepository:
@@ -28,13 +28,13 @@ class BillingRepository:
     def __init__(self, session: DatabaseSession) -> None:
         self.session = session
 
-    def adjustments(self) -> list[Adjustment]:
+    def adjustments(self) -> Rows[Adjustment]:
         """Return all discounts and mark-ups."""
-        return load_adjustments(self.session.connection())
+        return Rows(Adjustment, load_adjustments(self.session.connection()))
 
-    def billings(self) -> list[Billing]:
+    def billings(self) -> Rows[Billing]:
         """Return how each provider charges, by provider and time."""
-        return load_billings(self.session.connection())
+        return Rows(Billing, load_billings(self.session.connection()))
 
     def add(self, statement: Adjustment | Billing, *, now: datetime) -> None:
         """Store a statement; it takes the place of one about the same.
@@ -68,7 +68,7 @@ class BillingRepository:
         """
         remove_statement(self.session.connection(), ProviderBilling, billing_id)
 
-    def fees(self, time_range: TimeRange, *, tz: ZoneInfo, now: datetime) -> list[Fee]:
+    def fees(self, time_range: TimeRange, *, tz: ZoneInfo, now: datetime) -> Rows[Fee]:
         """Return the flat fees of a range, by provider; see `pricing.adjustments.fees_of_days`.
 
         A day counts where it begins in the range, and not before its time: days after today are not due. A period without a beginning
@@ -82,7 +82,7 @@ class BillingRepository:
         begun = [one for one in self.billings() if one.monthly_fee_usd]
         begun = [replace(one, effective_from=start) for one in begun if (start := self._start(one, tz)) is not None]
         if not begun:
-            return []
+            return Rows(Fee)
         earliest = min(one.effective_from for one in begun if one.effective_from is not None)
         first = _first_midnight(max(time_range.start or earliest, earliest), tz)
         end = min(time_range.end or now, now + timedelta(microseconds=1))
@@ -91,7 +91,7 @@ class BillingRepository:
         while (at := _midnight(day, tz)) < end:
             midnight[day] = at
             day += timedelta(days=1)
-        return fees_of_days(begun, first, day - timedelta(days=1), midnight=midnight) if midnight else []
+        return Rows(Fee, fees_of_days(begun, first, day - timedelta(days=1), midnight=midnight) if midnight else ())
 
     def _start(self, billing: Billing, tz: ZoneInfo) -> datetime | None:
         """Return when a period begins: one without a beginning on the day of the provider's first call; without a call it has not begun."""

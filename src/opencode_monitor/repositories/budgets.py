@@ -13,6 +13,7 @@ from opencode_monitor.metrics.filters import Filters
 from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.models import BudgetRow
 from opencode_monitor.repositories.base import Repository
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ class BudgetRepository(Repository[BudgetRow]):
 
     model = BudgetRow
 
-    def budgets(self, names: Sequence[str] = ()) -> list[Budget]:
+    def budgets(self, names: Sequence[str] = ()) -> Rows[Budget]:
         """Return budgets by their name.
 
         Args:
@@ -122,7 +123,7 @@ class BudgetRepository(Repository[BudgetRow]):
         for name in names:
             if name not in found:
                 raise _no_budget(name)
-        return [budget for name, budget in found.items() if not names or name in names]
+        return Rows(Budget, (budget for name, budget in found.items() if not names or name in names))
 
     def put(self, budget: Budget, *, now: datetime) -> Budget | None:
         """Store a budget; it takes the place of one with the same name.

@@ -11,6 +11,7 @@ from opencode_monitor.db.types import Money
 from opencode_monitor.metrics.carried import BASE_SUFFIX, open_sessions
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Attachment, CarriedCost, FileOperation, Message, Part, ToolCall
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,7 +81,7 @@ class CarriedRepository:
 
     def most_carried(
         self, time_range: TimeRange = ALL_TIME, *, session_id: str | None = None, limit: int | None = None
-    ) -> list[CarriedPart]:
+    ) -> Rows[CarriedPart]:
         """Return the parts whose carrying cost most.
 
         Args:
@@ -116,7 +117,7 @@ class CarriedRepository:
             .join(first_file, first_file.c.part_id == Part.part_id, isouter=True)
             .order_by(top.c.carried_cost_usd.desc(), Part.part_id)
         )
-        return [CarriedPart(**row) for row in self.session.execute(statement).mappings().all()]
+        return Rows(CarriedPart, (CarriedPart(**row) for row in self.session.execute(statement).mappings()))
 
     def total(self, time_range: TimeRange = ALL_TIME, *, session_id: str | None = None) -> CarriedTotal:
         """Return the sums; arguments as for `most_carried`."""

@@ -13,6 +13,7 @@ from opencode_monitor.metrics.measures import IS_BILLED, CostNumber, call_measur
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, Project, Session
 from opencode_monitor.repositories.row_types import Usage, row_type
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ class CostRepository:
         sort: str | None = None,
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[Usage]:
+    ) -> Rows[Usage]:
         """Return one row for each group of calls that some dimensions tell apart.
 
         Args:
@@ -119,7 +120,7 @@ class CostRepository:
 
     def by_period(
         self, interval: Interval, *, tz: str, time_range: TimeRange = ALL_TIME, filters: Filters = EVERYTHING
-    ) -> list[PeriodUsage]:
+    ) -> Rows[PeriodUsage]:
         """Return one row per period with calls, oldest first; calls whose time is not known come last.
 
         Args:
@@ -132,7 +133,7 @@ class CostRepository:
 
     def by_model(
         self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING, cost_number: CostNumber = CostNumber.LIST
-    ) -> list[ModelUsage]:
+    ) -> Rows[ModelUsage]:
         """Return one row per model, the most expensive first and those of unknown cost last.
 
         Args:
@@ -150,7 +151,7 @@ class CostRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[AgentUsage]:
+    ) -> Rows[AgentUsage]:
         """Return one row per agent; arguments as for `by`."""
         return self._by(AgentUsage, ("agent",), time_range, filters, order=_most(sort, cost_number), limit=limit)
 
@@ -162,11 +163,11 @@ class CostRepository:
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[ProjectUsage]:
+    ) -> Rows[ProjectUsage]:
         """Return one row per project; arguments as for `by`."""
         return self._by(ProjectUsage, ("project",), time_range, filters, order=_most(sort, cost_number), limit=limit)
 
-    def by_project_and_model(self, time_range: TimeRange = ALL_TIME) -> list[ProjectModelUsage]:
+    def by_project_and_model(self, time_range: TimeRange = ALL_TIME) -> Rows[ProjectModelUsage]:
         """Return one row per project and model that it used, by name."""
         return self._by(ProjectModelUsage, ("project", "model"), time_range, EVERYTHING)
 
@@ -178,7 +179,7 @@ class CostRepository:
         sort: str = "started",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
-    ) -> list[SessionUsage]:
+    ) -> Rows[SessionUsage]:
         """Return one row per session with messages in a range.
 
         Args:
@@ -204,7 +205,7 @@ class CostRepository:
             .order_by(order, Session.session_id)
             .limit(limit)
         )
-        return [SessionUsage(**row) for row in self._mappings(statement)]
+        return Rows(SessionUsage, (SessionUsage(**row) for row in self._mappings(statement)))
 
     def of_sessions(self, session_ids: Sequence[str]) -> Usage:
         """Return the sums over some sessions."""
@@ -233,13 +234,13 @@ class CostRepository:
         calendar: Calendar = UTC_CALENDAR,
         order: sa.ColumnElement[Any] | None = None,
         limit: int | None = None,
-    ) -> list[Row]:
+    ) -> Rows[Row]:
         chosen = [CALL_DIMENSIONS[name] for name in dimensions]
         keys = {dimension.key: dimension.column(OF_MESSAGES, calendar) for dimension in chosen}
         by_key = [column.asc().nulls_last() for column in keys.values()]
         statement = joined(self._statement(keys, time_range, filters), dimensions, Message.session_id).where(_IS_CALL)
         statement = statement.group_by(*keys.values()).order_by(*(by_key if order is None else [order, *by_key])).limit(limit)
-        return [row(**values) for values in self._mappings(statement)]
+        return Rows(row, (row(**values) for values in self._mappings(statement)))
 
     def _mappings(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.session.execute(statement).mappings()]

@@ -12,6 +12,7 @@ from opencode_monitor.metrics.filters import EVERYTHING, Filters
 from opencode_monitor.metrics.measures import IS_BILLED
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import CostBasis, ErrorEvent, Message, Part, ToolCall
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -53,7 +54,7 @@ class ErrorRepository:
 
     def by_category(
         self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING, sort: str = "errors", limit: int | None = None
-    ) -> list[ErrorCount]:
+    ) -> Rows[ErrorCount]:
         """Return one row per category and severity.
 
         Args:
@@ -74,7 +75,7 @@ class ErrorRepository:
             )
             .limit(limit)
         )
-        return [ErrorCount(**row) for row in self.session.execute(statement).mappings()]
+        return Rows(ErrorCount, (ErrorCount(**row) for row in self.session.execute(statement).mappings()))
 
     def total(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> ErrorCount:
         """Return the sum over all categories.

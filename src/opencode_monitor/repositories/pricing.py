@@ -13,15 +13,15 @@ from opencode_monitor.db.types import Money
 from opencode_monitor.errors import PriceError
 from opencode_monitor.models import CostBasis, Message, ModelAlias, ModelPricing, PriceChange, PricePeriodRow, PriceRun, PriceSource
 from opencode_monitor.pricing.book import add_periods, stored_periods, unpriced_models
+from opencode_monitor.pricing.catalog import PricePeriod
 from opencode_monitor.pricing.history import find_conflicts
 from opencode_monitor.repositories.base import Repository
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from decimal import Decimal
-
-    from opencode_monitor.pricing.catalog import PricePeriod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class PricingRepository(Repository[ModelPricing]):
             .order_by(PricePeriodRow.mode, PricePeriodRow.effective_from, PricePeriodRow.min_context_tokens, PricePeriodRow.price_id)
         ).all()
 
-    def find(self, *, provider: str | None = None, model: str | None = None, source: str | None = None) -> list[PricePeriod]:
+    def find(self, *, provider: str | None = None, model: str | None = None, source: str | None = None) -> Rows[PricePeriod]:
         """Return rows of the book as values, in a fixed order.
 
         Args:
@@ -69,7 +69,7 @@ class PricingRepository(Repository[ModelPricing]):
             conditions.append(matches(PricePeriodRow.model, model))
         if source is not None:
             conditions.append(PricePeriodRow.source == source)
-        return stored_periods(self.session.connection(), *conditions)
+        return Rows(PricePeriod, stored_periods(self.session.connection(), *conditions))
 
     def alias(self, model_id: str) -> ModelAlias | None:
         """Return which entry of the book prices a model as OpenCode names it, or None."""
@@ -119,7 +119,7 @@ class PricingRepository(Repository[ModelPricing]):
         ).group_by(PriceChange.run_id)
         return {run_id: (before, after) for run_id, before, after in self.session.execute(statement).all()}
 
-    def differences(self) -> list[ReportedDifference]:
+    def differences(self) -> Rows[ReportedDifference]:
         """Return the models whose stored cost is another than their cost at list price, the largest difference first."""
         reported = sa.cast(sa.func.sum(Message.reported_cost_usd), Money())
         listed = sa.cast(sa.func.sum(Message.message_cost_usd), Money())
@@ -134,7 +134,10 @@ class PricingRepository(Repository[ModelPricing]):
             .group_by(model)
             .order_by(sa.func.abs(reported - listed).desc(), model)
         )
-        return [
-            ReportedDifference(model=row[0], calls=row[1], reported_cost_usd=row[2], list_cost_usd=row[3])
-            for row in self.session.execute(statement).all()
-        ]
+        return Rows(
+            ReportedDifference,
+            (
+                ReportedDifference(model=row[0], calls=row[1], reported_cost_usd=row[2], list_cost_usd=row[3])
+                for row in self.session.execute(statement)
+            ),
+        )

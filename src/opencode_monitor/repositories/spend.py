@@ -12,6 +12,7 @@ from opencode_monitor.metrics.filters import EVERYTHING, Filters
 from opencode_monitor.metrics.measures import IS_BILLED, CostNumber, call_measures, message_cost
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, Session
+from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +73,7 @@ class SpendRepository:
 
     def rows(
         self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST, filters: Filters = EVERYTHING
-    ) -> list[SpendRow]:
+    ) -> Rows[SpendRow]:
         """Return the spend of a range; calls whose time is not known belong to no day and are left out.
 
         Args:
@@ -87,11 +88,11 @@ class SpendRepository:
         statement = sa.select(*(column.label(name) for name, column in keys.items()), usd.label("usd"), unknown.label("unknown_calls"))
         statement = joined(statement.select_from(Message), _NAMES, Message.session_id).where(*_is_billed(time_range, filters))
         rows = self.session.execute(statement.group_by(*keys.values()).order_by(*keys.values())).mappings()
-        return [SpendRow(**row) for row in rows]
+        return Rows(SpendRow, (SpendRow(**row) for row in rows))
 
     def days(
         self, time_range: TimeRange, *, tz: str, cost_number: CostNumber = CostNumber.LIST, filters: Filters = EVERYTHING
-    ) -> list[DaySpend]:
+    ) -> Rows[DaySpend]:
         """Return what each day with calls cost; arguments as for `rows`."""
         columns, day = call_measures(), _day(tz)
         statement = sa.select(
@@ -100,7 +101,8 @@ class SpendRepository:
             columns["calls"].label("calls"),
             columns[cost_number.unknown_field].label("unknown_calls"),
         ).where(*_is_billed(time_range, filters))
-        return [DaySpend(**row) for row in self.session.execute(statement.group_by(day).order_by(day)).mappings()]
+        rows = self.session.execute(statement.group_by(day).order_by(day)).mappings()
+        return Rows(DaySpend, (DaySpend(**row) for row in rows))
 
     def unmatched(self, filters: Filters) -> list[str]:
         """Return the kinds of filters, such as `project`, whose patterns no call has ever matched."""

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from opencode_monitor.cli.render import note
-from opencode_monitor.errors import ExtraMissingError
+from opencode_monitor.extras import imports_of
 
 if TYPE_CHECKING:
     from opencode_monitor.cli.context import State
@@ -28,13 +28,10 @@ def mcp(context: click.Context, show_titles: bool, show_paths: bool) -> None:
 
     It reads the database only, and opens it for each question, so that imports go on meanwhile.
     """
-    try:
-        from opencode_monitor.cli.mcp.answers import Answers  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    with imports_of("mcp", needed_by="mcp", packages="the MCP SDK, version 2"):
         from opencode_monitor.cli.mcp.server import serve  # noqa: PLC0415 - the SDK is an extra, and takes a second
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in {"mcp", "mcp_types", "anyio"}:
-            raise
-        raise ExtraMissingError("mcp needs the MCP SDK, version 2.", hint="Run: pip install 'opencode-monitor-analytics[mcp]'") from error
+    from opencode_monitor.cli.mcp.answers import Answers  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
     state: State = context.obj
     if context.find_root().get_parameter_source("wait") is ParameterSource.DEFAULT:
         state = replace(state, wait=_WAIT)
