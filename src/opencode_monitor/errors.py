@@ -3,16 +3,19 @@
 ```
 OpencodeMonitorError            exit code 1
 ├── UsageError                  exit code 2   the request itself makes no sense
+│   └── ConfigError                           the configuration file says what makes no sense
 ├── SourceError                               OpenCode's data cannot be read
 │   └── SourceNotFoundError                   nothing where OpenCode keeps its data
 ├── DatabaseError
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
+├── DeliveryError                             a message that a channel did not take
+│   └── RefusedError                          this one message, or this address: another may be taken
 ├── NotFoundError                             no such session, or several that match
 └── PriceError                                a price that cannot be stored
 ```
 
-Each message is one line that says what happened, where, and what to do next.
+Each message is one line that says what happened, where, and what to do next; one raised with several texts has a line for each.
 """
 
 from __future__ import annotations
@@ -29,12 +32,26 @@ class OpencodeMonitorError(Exception):
     exit_code = 1
     code = "failed"
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What it was raised with: a line for each thing that happened."""
+        return tuple(str(line) for line in self.args)
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines)
+
 
 class UsageError(OpencodeMonitorError):
     """The request itself makes no sense: an unknown date, zone or range."""
 
     exit_code = 2
     code = "usage"
+
+
+class ConfigError(UsageError):
+    """The configuration file says what makes no sense, or cannot be read: a line for each mistake."""
+
+    code = "config"
 
 
 class SourceError(OpencodeMonitorError):
@@ -67,6 +84,16 @@ class SchemaError(DatabaseError):
 
     exit_code = 5
     code = "schema_out_of_date"
+
+
+class DeliveryError(OpencodeMonitorError):
+    """Messages that a channel did not take: a line for each."""
+
+    code = "delivery_failed"
+
+
+class RefusedError(DeliveryError):
+    """The receiver answered, and does not take this message or has no such address: another message may be taken."""
 
 
 class NotFoundError(OpencodeMonitorError):

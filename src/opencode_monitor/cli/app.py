@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.alert import alert
 from opencode_monitor.cli.anomalies import anomalies
 from opencode_monitor.cli.attribution import carried, files, parts, tools
 from opencode_monitor.cli.billing import adjust, billing
@@ -81,12 +82,17 @@ class _Commands(click.Group):
     metavar="TIME",
     help="How long to wait while another process holds the database.",
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The configuration file; default: $OPENCODE_MONITOR_CONFIG, else config.toml in the user's configuration directory.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Leave out remarks on standard error.")
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
-def cli(context: click.Context, database: str | None, tz: str | None, wait: str, quiet: bool) -> None:
+def cli(context: click.Context, database: str | None, tz: str | None, wait: str, config: str | None, quiet: bool) -> None:
     """Keep the global options, and without a command show the days or the first steps."""
-    context.obj = State(database=database, tz=tz, wait=wait, quiet=quiet)
+    context.obj = State(database=database, tz=tz, wait=wait, quiet=quiet, config=config)
     context.call_on_close(context.obj.close)
     if context.invoked_subcommand is None:
         if context.obj.database_exists():
@@ -98,7 +104,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
 
 
 REPORTS = (daily, weekly, monthly, models, agents, projects, tools, files, parts, errors, sessions, session, carried, unrecorded)
-JUDGEMENTS = (anomalies, forecast, budget)
+JUDGEMENTS = (anomalies, forecast, budget, alert)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)
 for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
@@ -121,15 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("interrupted; what was finished is kept, run the command again to go on", err=True)
         sys.exit(_INTERRUPTED)
     except click.ClickException as error:
-        _fail(arguments, "usage", error.format_message(), error.exit_code)
+        _fail(arguments, "usage", [error.format_message()], error.exit_code)
     except OpencodeMonitorError as error:
-        _fail(arguments, error.code, str(error), error.exit_code)
+        _fail(arguments, error.code, error.lines, error.exit_code)
     except OSError as error:
-        _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+        _fail(arguments, "io", [f"{error.filename or 'input/output'}: {error.strerror or error}"], 1)
     except Exception as error:
         if not _is_database_error(error):
             raise
-        _fail(arguments, "database_failed", f"the database failed: {str(error).partition(chr(10))[0]}", 1)
+        _fail(arguments, "database_failed", [f"the database failed: {str(error).partition(chr(10))[0]}"], 1)
 
 
 def _is_database_error(error: Exception) -> bool:
@@ -137,10 +143,11 @@ def _is_database_error(error: Exception) -> bool:
     return any(kind.__module__.partition(".")[0] in ("sqlalchemy", "duckdb", "_duckdb", "psycopg") for kind in type(error).__mro__)
 
 
-def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
+def _fail(arguments: Sequence[str], code: str, lines: Sequence[str], exit_code: int) -> None:
     if "--json" in arguments:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
+        click.echo(json.dumps({"error": {"code": code, "message": "\n".join(lines)}}), err=True)
     else:
-        # Some messages quote what is stored: an id, a path.
-        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
+        for line in lines:
+            # Some messages quote what is stored: an id, a path.
+            click.echo(f"{PROGRAM}: error: {plain(line)}", err=True)
     sys.exit(exit_code)

@@ -85,6 +85,26 @@ class ErrorRepository:
         statement = _errors(time_range, tool).add_columns(*nothing, *self._counts().values())
         return ErrorCount(**self.session.execute(statement).mappings().one())
 
+    def attempts(self, time_range: TimeRange = TimeRange()) -> int:
+        """Return how many calls of tools and of models there were, those without usage among them: what errors are a share of.
+
+        Args:
+            time_range: What to look at.
+        """
+        ranged = _within(time_range)
+        tools = (
+            sa.select(sa.func.count(ToolCall.tool_call_id))
+            .join(Part, Part.part_id == ToolCall.part_id)
+            .join(Message, Message.message_id == Part.message_id)
+            .where(Message.copied_from.is_(None), *ranged)
+        )
+        # A message without usage is one call that failed, was cut off or still runs.
+        calls = sa.func.sum(sa.case((Message.call_count > 0, Message.call_count), else_=1))
+        models = sa.select(sa.func.coalesce(sa.cast(calls, sa.BigInteger), 0)).where(
+            sa.or_(Message.role == "assistant", Message.call_count > 0), Message.copied_from.is_(None), *ranged
+        )
+        return int(self.session.scalars(tools).one()) + int(self.session.scalars(models).one())
+
     @staticmethod
     def _counts() -> dict[str, sa.Label[Any]]:
         is_tools = ToolCall.tool_call_id.is_not(None)
@@ -110,10 +130,15 @@ def _errors(time_range: TimeRange, tool: str | None) -> sa.Select[Any]:
         .join(Part, Part.part_id == ErrorEvent.part_id)
         .join(Message, Message.message_id == Part.message_id)
         .outerjoin(ToolCall, ToolCall.part_id == ErrorEvent.part_id)
-        .where(Message.copied_from.is_(None))
+        .where(Message.copied_from.is_(None), *_within(time_range))
     )
-    if time_range.start is not None:
-        statement = statement.where(Message.created_at >= time_range.start)
-    if time_range.end is not None:
-        statement = statement.where(Message.created_at < time_range.end)
     return statement if tool is None else statement.where(ToolCall.tool_name == tool)
+
+
+def _within(time_range: TimeRange) -> list[sa.ColumnElement[bool]]:
+    bounds = []
+    if time_range.start is not None:
+        bounds.append(Message.created_at >= time_range.start)
+    if time_range.end is not None:
+        bounds.append(Message.created_at < time_range.end)
+    return bounds
