@@ -42,6 +42,11 @@ class Patience:
     seconds: float = 10.0
     pauses: tuple[float, ...] = (1.0, 4.0)
 
+    @property
+    def tries(self) -> int:
+        """How often it is tried."""
+        return len(self.pauses) + 1
+
 
 PATIENCE = Patience()
 """With which messages are sent."""
@@ -86,7 +91,7 @@ def post(url: str, document: Mapping[str, Any], *, key: str, secret: str | None 
             _post_once(urllib.request.Request(url, body, headers, method="POST"), patience.seconds)  # noqa: S310 - `check_url` saw it
         except _TryAgainError as error:
             if pause is None:
-                raise DeliveryError(f"{error} ({len(patience.pauses) + 1} tries)") from None
+                raise DeliveryError(f"{error} ({patience.tries} {'try' if patience.tries == 1 else 'tries'})") from None
             time.sleep(pause)
         else:
             return
@@ -101,12 +106,15 @@ def _post_once(request: urllib.request.Request, seconds: float) -> None:
         opener.add_handler(handler)
     try:
         with watch, opener.open(request, timeout=seconds):
-            return
+            pass
     except urllib.error.HTTPError as error:
         with error:
             _refuse(error, request.full_url)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise _TryAgainError(f"no answer within {seconds:g} s" if watch.is_over or _is_timeout(error) else _reason(error)) from None
+        raise _TryAgainError(_too_late(seconds) if watch.is_over or _is_timeout(error) else _reason(error)) from None
+    if watch.is_over:
+        # Headers that were cut off look like ones that ended.
+        raise _TryAgainError(_too_late(seconds))
 
 
 def _refuse(error: urllib.error.HTTPError, url: str) -> None:
@@ -124,6 +132,10 @@ def _where(error: urllib.error.HTTPError, url: str) -> str:
     except ValueError:
         return "nowhere"
     return "to another path" if there[:2] == urlsplit(url)[:2] else f"to {there.scheme}://{there.hostname}"
+
+
+def _too_late(seconds: float) -> str:
+    return f"no answer within {seconds:g} s"
 
 
 def _is_timeout(error: Exception) -> bool:
