@@ -3,17 +3,20 @@
 ```
 OpencodeMonitorError            exit code 1
 ├── UsageError                  exit code 2   the request itself makes no sense
+│   └── ConfigError                           the configuration file says what makes no sense
 ├── SourceError                               OpenCode's data cannot be read
 │   └── SourceNotFoundError                   nothing where OpenCode keeps its data
 ├── DatabaseError
 │   ├── DatabaseBusyError       exit code 4   another process holds the file
 │   └── SchemaError             exit code 5   missing, behind or ahead of this program
+├── DeliveryError                             a message that a channel did not take
+│   └── RefusedError                          this one message, or this address: another may be taken
 ├── NotFoundError                             no such session, or several that match
 ├── PriceError                                a price that cannot be stored
 └── MissingExtraError                         an optional package is not installed; an ImportError too
 ```
 
-Each is told in one line: what happened, where, and what to do next, which is the hint.
+Each is told in one line: what happened, where, and what to do next, which is the hint; in several, where several things happened.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ class OpencodeMonitorError(Exception):
     """Base of every error raised on purpose.
 
     Args:
-        message: What happened, and where.
-        hint: What to do next; `str()` of the error says both.
+        lines: What happened, and where; several texts where several things did.
+        hint: What to do next; `str()` of the error says all of it.
 
     Attributes:
         exit_code: What the command line exits with.
@@ -34,9 +37,10 @@ class OpencodeMonitorError(Exception):
     exit_code = 1
     code = "failed"
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message} {hint}")
-        self.message = message
+    def __init__(self, *lines: str, hint: str | None = None) -> None:
+        text = "; ".join(lines)
+        super().__init__(text if hint is None else f"{text} {hint}")
+        self.lines = lines
         self.hint = hint
 
 
@@ -45,6 +49,12 @@ class UsageError(OpencodeMonitorError):
 
     exit_code = 2
     code = "usage"
+
+
+class ConfigError(UsageError):
+    """The configuration file says what makes no sense, or cannot be read: a line for each mistake."""
+
+    code = "config"
 
 
 class SourceError(OpencodeMonitorError):
@@ -77,6 +87,16 @@ class SchemaError(DatabaseError):
 
     exit_code = 5
     code = "schema_out_of_date"
+
+
+class DeliveryError(OpencodeMonitorError):
+    """Messages that a channel did not take: a line for each."""
+
+    code = "delivery_failed"
+
+
+class RefusedError(DeliveryError):
+    """The receiver answered, and does not take this message or has no such address: another message may be taken."""
 
 
 class NotFoundError(OpencodeMonitorError):

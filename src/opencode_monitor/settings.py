@@ -1,13 +1,17 @@
-"""Where things are: settings from the environment (prefix `OPENCODE_MONITOR_`), with defaults that need none."""
+"""Where things are: settings from the environment (prefix `OPENCODE_MONITOR_`), defaults that need none, and the configuration file."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import platformdirs
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from opencode_monitor.errors import ConfigError
 
 APPLICATION = "opencode-monitor"
 
@@ -15,6 +19,11 @@ APPLICATION = "opencode-monitor"
 def default_database_path() -> Path:
     """Return the database file in the user's data directory (`$XDG_DATA_HOME` is respected)."""
     return platformdirs.user_data_path(APPLICATION) / "monitor.duckdb"
+
+
+def default_config_path() -> Path:
+    """Return the configuration file in the user's configuration directory (`$XDG_CONFIG_HOME` is respected)."""
+    return platformdirs.user_config_path(APPLICATION) / "config.toml"
 
 
 def demo_directory() -> Path:
@@ -34,6 +43,7 @@ class Settings(BaseSettings):
         working_trees: Whether an import looks into the `.git` of the sessions' directories for what was checked out.
         mcp_servers: Names of MCP servers beyond those in OpenCode's configuration, separated by commas.
         file_tools: Tools of MCP servers or plugins that work on files, as `tool=read`, separated by commas.
+        config: The configuration file; `config.toml` in the user's configuration directory where absent.
     """
 
     model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", extra="ignore")
@@ -48,6 +58,7 @@ class Settings(BaseSettings):
     working_trees: bool = True
     mcp_servers: str = ""
     file_tools: str = ""
+    config: Path | None = None
 
 
 def database_url_of(database: str | Path) -> str:
@@ -67,3 +78,33 @@ def load_settings() -> Settings:
     """Read the settings from the environment."""
     settings = Settings()
     return settings.model_copy(update={"database_url": database_url_of(settings.database_url)})
+
+
+def config_path(given: str | Path | None = None) -> Path:
+    """Return the configuration file that holds: the one given, else that of the environment, else the user's own.
+
+    Args:
+        given: What somebody named.
+    """
+    return Path(given or load_settings().config or default_config_path()).expanduser().absolute()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file; one that nobody named and that is not there says nothing.
+
+    Args:
+        path: As `config_path` has it.
+
+    Raises:
+        ConfigError: It cannot be read, is not TOML, or was named and is not there.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path == default_config_path():
+            return {}
+        raise ConfigError(f"no configuration file at {path}. Write it, or name another with --config.") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error

@@ -22,7 +22,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TZ", "UTC")
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "OPENCODE_DB", "OPENCODE_DATA_DIR", "OPENCODE_MODELS_PATH"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("OPENCODE_MONITOR_TZ", "OPENCODE_MONITOR_DATABASE_URL", "OPENCODE_MONITOR_DB", "NO_COLOR", "FORCE_COLOR"):
+    for name in (
+        "OPENCODE_MONITOR_TZ",
+        "OPENCODE_MONITOR_DATABASE_URL",
+        "OPENCODE_MONITOR_DB",
+        "OPENCODE_MONITOR_CONFIG",
+        "NO_COLOR",
+        "FORCE_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("OPENCODE_CONFIG", "OPENCODE_MONITOR_WORKING_TREES", "OPENCODE_MONITOR_MCP_SERVERS", "OPENCODE_MONITOR_FILE_TOOLS"):
         monkeypatch.delenv(name, raising=False)

@@ -176,8 +176,8 @@ def test_create_database_engine_absent_file_read_only_says_what_to_run(tmp_path:
         engine.connect()
 
     hint = "Run: opencode-monitor db upgrade && opencode-monitor import"
-    assert (raised.value.message, raised.value.hint) == (f"no database at {tmp_path / 'monitor.duckdb'}.", hint)
-    assert str(raised.value) == f"{raised.value.message} {hint}"
+    assert (raised.value.lines[0], raised.value.hint) == (f"no database at {tmp_path / 'monitor.duckdb'}.", hint)
+    assert str(raised.value) == f"{raised.value.lines[0]} {hint}"
     assert list(tmp_path.iterdir()) == []
 
 

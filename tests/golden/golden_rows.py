@@ -184,6 +184,19 @@ SINCE: dict[str, Rows] = {
             {"budget_name": "all", "budget_usd": MONEY, "every": "month", "cost_number": "list", "recorded_at": EARLY},
         ],
     },
+    "alert_states": {
+        "alert_states": [
+            {"alert_name": TRICKY, "state": "firing", "subject": "2026-01-05\n2026-01-06", "changed_at": EARLY, "evaluated_at": LATE}
+            | {"seen_firing_at": LATE, "told_at": EARLY},
+            {"alert_name": "stale", "state": "ok", "subject": "", "changed_at": EARLY, "evaluated_at": EARLY},
+        ],
+        "alert_deliveries": [
+            {"delivery_id": "1f-ops", "alert_name": TRICKY, "channel": "ops", "event": "firing", "payload": ODD_JSON, "created_at": EARLY}
+            | {"attempts": 2**40, "failure": TRICKY, "claimed_at": LATE, "delivered_at": LATE},
+            {"delivery_id": "2e-ops", "alert_name": "stale", "channel": "ops", "event": "resolved", "payload": "{}", "created_at": LATE}
+            | {"attempts": 0},
+        ],
+    },
 }
 
 _IN_OLD: dict[str, dict[str, Any]] = {

@@ -197,7 +197,7 @@ VIEWS = {
 # Tables that an import reads or does not touch, and what is another thing for each form of store.
 NOT_COMPARED = {
     *("price_periods", "price_sources", "model_pricing", "model_aliases", "price_adjustments", "price_runs", "price_changes"),
-    *("provider_billing", "budgets", "migration_audit", "projects", "sources"),
+    *("provider_billing", "budgets", "alert_states", "alert_deliveries", "migration_audit", "projects", "sources"),
 }
 
 

@@ -71,12 +71,17 @@ class _Root(click.Group):
     metavar="TIME",
     help="How long to wait while another process holds the database.",
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The configuration file; default: $OPENCODE_MONITOR_CONFIG, else config.toml in the user's configuration directory.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Leave out remarks on standard error.")
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
-def cli(context: click.Context, database: str | None, tz: str | None, wait: str, quiet: bool) -> None:
+def cli(context: click.Context, database: str | None, tz: str | None, wait: str, config: str | None, quiet: bool) -> None:
     """Keep the global options, and without a command show the days or the first steps."""
-    context.obj = State(database=database, tz=tz, wait=wait, quiet=quiet)
+    context.obj = State(database=database, tz=tz, wait=wait, quiet=quiet, config=config)
     context.call_on_close(context.obj.close)
     if context.invoked_subcommand is None:
         if context.obj.database_exists():
@@ -101,16 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("interrupted; what was finished is kept, run the command again to go on", err=True)
         sys.exit(_INTERRUPTED)
     except click.ClickException as error:
-        _fail(arguments, "usage", error.format_message(), error.exit_code)
+        _fail(arguments, "usage", [error.format_message()], error.exit_code)
     except OpencodeMonitorError as error:
-        _fail(arguments, error.code, error.message, error.exit_code, hint=error.hint)
+        _fail(arguments, error.code, error.lines, error.exit_code, hint=error.hint)
     except OSError as error:
-        _fail(arguments, "io", f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+        _fail(arguments, "io", [f"{error.filename or 'input/output'}: {error.strerror or error}"], 1)
     except Exception as error:
         failure = told(error)
         if failure is None:
             raise
-        _fail(arguments, failure.code, failure.message, failure.exit_code)
+        _fail(arguments, failure.code, failure.lines, failure.exit_code)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
@@ -118,10 +123,12 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments or "--format=json" in arguments or "json" in after_format
 
 
-def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int, *, hint: str | None = None) -> None:
+def _fail(arguments: Sequence[str], code: str, lines: Sequence[str], exit_code: int, *, hint: str | None = None) -> None:
     if _wants_json(arguments):
-        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), err=True)
+        click.echo(json.dumps({"error": {"code": code, "message": "\n".join(lines), "hint": hint}}), err=True)
     else:
-        # Some messages quote what is stored: an id, a path.
-        click.echo(f"{PROGRAM}: error: {plain(message if hint is None else f'{message} {hint}')}", err=True)
+        *before, last = lines
+        for line in (*before, last if hint is None else f"{last} {hint}"):
+            # Some messages quote what is stored: an id, a path.
+            click.echo(f"{PROGRAM}: error: {plain(line)}", err=True)
     sys.exit(exit_code)

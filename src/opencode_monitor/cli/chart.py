@@ -36,7 +36,7 @@ def draw(found: Answer, file: Path, *, title: str, subtitle: str, current: date 
         UsageError: There are more dimensions than a picture has room for, or the file's name ends in neither .svg nor .png.
     """
     from opencode_monitor.exports.charts import Chart, ChartPoint, write_chart  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.metrics.dimensions import DIMENSIONS, Interval  # noqa: PLC0415 - as above
+    from opencode_monitor.metrics.dimensions import Interval  # noqa: PLC0415 - as above
 
     question = found.question
     first, *others = question.dimensions
@@ -64,7 +64,7 @@ def draw(found: Answer, file: Path, *, title: str, subtitle: str, current: date 
         title=title,
         subtitle=subtitle,
         kind="periods" if is_over_time else "names",
-        axis_title=DIMENSIONS[first].title,
+        axis_title="Cost in USD",
         points=points,
         **({"interval": Interval(first)} if is_over_time else {}),
     )

@@ -31,6 +31,7 @@ HOMES = {
     **REPORTS,
     "anomalies": "anomalies",
     "budget": "budget",
+    "alert": "alert",
     "export": "export",
     "metrics": "metrics",
     "statusline": "statusline",

@@ -42,6 +42,7 @@ class State:
     tz: str | None
     wait: str
     quiet: bool
+    config: str | None = None
     engines: list[Engine] = field(default_factory=list)
 
     @property

@@ -24,6 +24,7 @@ REVISIONS = (
     "call_facts",
     "omitted_texts",
     "budgets",
+    "alert_states",
 )
 """The linear history, oldest first; a test holds it against the revision files."""
 

@@ -2,6 +2,7 @@
 
 from opencode_monitor.db.base import Base
 from opencode_monitor.models.adjustments import PriceAdjustment, ProviderBilling
+from opencode_monitor.models.alerts import AlertDeliveryRow, AlertStateRow
 from opencode_monitor.models.audit import MigrationAudit
 from opencode_monitor.models.budgets import BudgetRow
 from opencode_monitor.models.carried import CarriedCost
@@ -27,6 +28,8 @@ from opencode_monitor.models.usage import CostBasis, Message, Model, Project, Se
 
 __all__ = [
     "PART_SUBTYPES",
+    "AlertDeliveryRow",
+    "AlertStateRow",
     "Attachment",
     "Base",
     "BudgetRow",

@@ -88,6 +88,26 @@ class ErrorRepository:
         statement = _errors(time_range, filters).add_columns(*nothing, *self._counts().values())
         return ErrorCount(**self.session.execute(statement).mappings().one())
 
+    def attempts(self, time_range: TimeRange = ALL_TIME) -> int:
+        """Return how many calls of tools and of models there were, those without usage among them: what errors are a share of.
+
+        Args:
+            time_range: What to look at.
+        """
+        ranged = time_range.holds(Message.created_at)
+        tools = (
+            sa.select(sa.func.count(ToolCall.tool_call_id))
+            .join(Part, Part.part_id == ToolCall.part_id)
+            .join(Message, Message.message_id == Part.message_id)
+            .where(IS_BILLED, *ranged)
+        )
+        # A message without usage is one call that failed, was cut off or still runs.
+        calls = sa.func.sum(sa.case((Message.call_count > 0, Message.call_count), else_=1))
+        models = sa.select(sa.func.coalesce(sa.cast(calls, sa.BigInteger), 0)).where(
+            sa.or_(Message.role == "assistant", Message.call_count > 0), IS_BILLED, *ranged
+        )
+        return int(self.session.scalars(tools).one()) + int(self.session.scalars(models).one())
+
     @staticmethod
     def _counts() -> dict[str, sa.Label[Any]]:
         is_tools = ToolCall.tool_call_id.is_not(None)
