@@ -281,17 +281,28 @@ def test_run_alerts_paths_and_titles_are_kept_for_the_channels_that_may_have_the
     assert closed["text"] == "unusual: $29.85 more than usual on 2026-05-04"
 
 
-@pytest.mark.opened_elsewhere
 @pytest.mark.long
-def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(engine: sa.Engine, tmp_path: Path) -> None:
+def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    engine = create_database_engine(migrated_duckdb_url, wait_seconds=5)
     with receiving() as receiver:
         file = tmp_path / "config.toml"
         file.write_text(f'[channels.ops]\ntype = "json"\nurl = "{receiver.url}"\n[[alert]]\nname = "stale"\nwhen = "import_age > 24h"\n')
         file.write_text(file.read_text() + 'channels = ["ops"]\n')
         world = World(sessionmaker(engine), configure(receiver), now=datetime.now(UTC), tz="UTC")
         world.imported(25 * HOUR)
-        url = engine.url.render_as_string(hide_password=False)
-        command = [sys.executable, "-m", "opencode_monitor", "--db", url, "--tz", "UTC", "--config", str(file), "alert", "run"]
+        command = [
+            sys.executable,
+            "-m",
+            "opencode_monitor",
+            "--db",
+            migrated_duckdb_url,
+            "--tz",
+            "UTC",
+            "--config",
+            str(file),
+            "alert",
+            "run",
+        ]
         process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
 
@@ -306,6 +317,7 @@ def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(engine: 
         assert process.wait(60) == -signal.SIGKILL
         world.now = datetime.now(UTC)
         at_once, later = world.run(), world.run(LEASE + MINUTE)
+    engine.dispose()
 
     assert (outcomes(at_once), outcomes(later)) == (["waiting"], ["sent"])
     assert (len(receiver.requests), len(set(receiver.keys)), len({request.body for request in receiver.requests})) == (2, 1, 1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STALE = '[[alert]]\nname = "stale"\nwhen = "import_age > 24h"\n'
-FINE = '[[alert]]\nname = "fine"\nwhen = "integrity_failures > 0"\n'
+FINE = '[[alert]]\nname = "fine"\nwhen = "unpriced_share > 99% over 520w"\n'
 OPS = '[channels.ops]\ntype = "json"\nurl = "{url}"\n'
 
 
