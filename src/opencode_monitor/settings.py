@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     working_trees: bool = True
     mcp_servers: str = ""
     file_tools: str = ""
-    config: Path | None = None
+    config: str = ""
 
 
 def database_url_of(database: str | Path) -> str:

@@ -155,6 +155,12 @@ class TestApprise:
 
         assert capsys.readouterr() == ("", "")
 
+    def test_send_without_apprise_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "apprise", None)
+
+        with pytest.raises(DeliveryError, match=r"^needs apprise\. Run: pip install 'opencode-monitor-analytics\[notify\]'$"):
+            send(apprise("json://127.0.0.1"), document(), key="k1")
+
     def test_send_redirect_is_not_followed(self, receiver: Receiver) -> None:
         with receiving() as other:
             receiver.answers.append(redirecting(307, other.url))

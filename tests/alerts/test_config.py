@@ -155,6 +155,15 @@ def test_parse_config_address_that_is_none_is_told_without_it(url: str) -> None:
     assert mistakes(f'[channels.ops]\ntype = "json"\nurl = "{url}"') == [message]
 
 
+def test_parse_config_address_with_a_password_is_refused() -> None:
+    text = '[channels.ops]\ntype = "json"\nurl = "https://me:s3cret@ops.example/hook"\n'
+
+    (line,) = mistakes(text)
+
+    assert line.startswith("[channels.ops] url names a user, which is not sent.")
+    assert "s3cret" not in line
+
+
 def test_parse_config_address_in_the_clear_is_refused_but_for_this_machine() -> None:
     text = '[channels.ops]\ntype = "json"\nurl = "http://{}:8080/hook"\n'
 

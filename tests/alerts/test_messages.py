@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from opencode_monitor.alerts.conditions import Unit, parse_condition
-from opencode_monitor.alerts.messages import describe, lines_of, message, show
+from opencode_monitor.alerts.messages import describe, describe_span, lines_of, message, show
 from opencode_monitor.alerts.messages import test_message as make_test_message
 from opencode_monitor.alerts.rules import Fact, Private, Reading, Rule, advance
 
@@ -65,6 +65,11 @@ def told(reading: Reading = HIGH, *, share: tuple[Private, ...] = (), after: Rea
 )
 def test_show_each_unit_is_written_for_people(value: str, unit: Unit, text: str) -> None:
     assert show(Decimal(value), unit) == text
+
+
+@pytest.mark.parametrize(("minutes", "text"), [(30, "30m"), (90, "90m"), (60, "1h"), (24 * 60, "24h"), (48 * 60, "2d"), (49 * 60, "49h")])
+def test_describe_span_is_written_as_a_rule_has_it(minutes: int, text: str) -> None:
+    assert describe_span(timedelta(minutes=minutes)) == text
 
 
 def test_message_firing_says_at_least_and_why() -> None:

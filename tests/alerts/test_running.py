@@ -27,6 +27,7 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.models import AlertDeliveryRow, KnownSource
 from opencode_monitor.repositories import CostNumber
 from opencode_monitor.repositories.alerts import LEASE, MOST_WAITING, AlertDeliveryRepository, AlertRepository
+from opencode_monitor.testing.builders import add_call, add_project, add_session, settle
 from receivers import receiving
 
 if TYPE_CHECKING:
@@ -255,27 +256,53 @@ def test_run_alerts_another_configuration_on_the_same_database_is_left_alone(sma
     assert (outcomes(theirs), outcomes(run), told(receiver)) == (["sent"], ["sent"], ["firing", "firing"])
 
 
-def test_run_alerts_paths_and_titles_are_kept_for_the_channels_that_may_have_them(small: World) -> None:
-    closed, opened = {"type": "stdout"}, {"type": "stdout", "share": ["titles", "paths"]}
-    small.config = configure(None, {**STALE, "channels": ["closed", "opened"]}, closed=closed, opened=opened)
+def test_run_alerts_paths_and_titles_are_kept_for_the_channels_that_may_have_them(small: World, receiver: Receiver) -> None:
+    small.imported(MINUTE)
+    with small.sessions.begin() as session:
+        add_project(session, worktree="/home/dev/merger")
+        for number in range(10):
+            at = NOON - number * 24 * HOUR
+            add_session(session, f"ses_{number}", created_at=at, project_id="prj_1").title = "Buy the company"
+            tokens = 10_000 if number else 2_000_000
+            add_call(session, f"msg_{number}", f"ses_{number}", created_at=at, steps=[(0, 0, 0, tokens, 0)])
+        settle(session)
+    channels = {"titles": {"type": "stdout", "share": ["titles"]}, "paths": {"type": "stdout", "share": ["paths"]}}
+    unusual = {"name": "unusual", "when": "anomaly impact_usd >= 20", "channels": ["ops", "titles", "paths"]}
+    small.config = configure(receiver, unusual, **channels)
 
     small.run()
 
-    assert len({document["id"] for document in small.printed}) == 1
-    assert len({json.dumps(document) for document in small.printed}) == 1
+    closed = receiver.requests[0].json
+    paths, titles = small.printed
+    assert len({document["id"] for document in (closed, titles, paths)}) == 1
+    hidden = [[word in json.dumps(document) for word in ("merger", "Buy the company")] for document in (closed, titles, paths)]
+    assert hidden == [[False, False], [False, True], [True, False]]
+    assert {"what": "project", "name": None, "amount": "29.850000000000"} in closed["facts"]
+    assert closed["text"] == "unusual: $29.85 more than usual on 2026-05-04"
 
 
-@pytest.mark.opened_elsewhere
 @pytest.mark.long
-def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(engine: sa.Engine, tmp_path: Path) -> None:
+def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(migrated_duckdb_url: str, tmp_path: Path) -> None:
+    engine = create_database_engine(migrated_duckdb_url, wait_seconds=5)
     with receiving() as receiver:
         file = tmp_path / "config.toml"
         file.write_text(f'[channels.ops]\ntype = "json"\nurl = "{receiver.url}"\n[[alert]]\nname = "stale"\nwhen = "import_age > 24h"\n')
         file.write_text(file.read_text() + 'channels = ["ops"]\n')
         world = World(sessionmaker(engine), configure(receiver), now=datetime.now(UTC), tz="UTC")
         world.imported(25 * HOUR)
-        url = engine.url.render_as_string(hide_password=False)
-        command = [sys.executable, "-m", "opencode_monitor", "--db", url, "--tz", "UTC", "--config", str(file), "alert", "run"]
+        command = [
+            sys.executable,
+            "-m",
+            "opencode_monitor",
+            "--db",
+            migrated_duckdb_url,
+            "--tz",
+            "UTC",
+            "--config",
+            str(file),
+            "alert",
+            "run",
+        ]
         process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
 
@@ -290,6 +317,7 @@ def test_run_alerts_killed_after_sending_sends_again_under_the_same_key(engine: 
         assert process.wait(60) == -signal.SIGKILL
         world.now = datetime.now(UTC)
         at_once, later = world.run(), world.run(LEASE + MINUTE)
+    engine.dispose()
 
     assert (outcomes(at_once), outcomes(later)) == (["waiting"], ["sent"])
     assert (len(receiver.requests), len(set(receiver.keys)), len({request.body for request in receiver.requests})) == (2, 1, 1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STALE = '[[alert]]\nname = "stale"\nwhen = "import_age > 24h"\n'
-FINE = '[[alert]]\nname = "fine"\nwhen = "integrity_failures > 0"\n'
+FINE = '[[alert]]\nname = "fine"\nwhen = "unpriced_share > 99% over 520w"\n'
 OPS = '[channels.ops]\ntype = "json"\nurl = "{url}"\n'
 
 
@@ -124,11 +124,11 @@ class TestRun:
 
         message = "stale: ops did not take it: answered 410: check the address; it waits for the next run"
         assert (failed.exit_code, failed.stdout) == (1, "")
-        assert failed.stderr == f"1 alert, 1 firing; 0 messages sent\nopencode-monitor: error: {message, 'hint': None}\n"
+        assert failed.stderr == f"1 alert, 1 firing; 0 messages sent\nopencode-monitor: error: {message}\n"
         assert (as_json.exit_code, as_json.json["totals"]["failed"], as_json.error) == (
             1,
             1,
-            {"code": "delivery_failed", "message": message},
+            {"code": "delivery_failed", "message": message, "hint": None},
         )
         assert re.split(r"\s{2,}", listed.stdout.splitlines()[3].strip())[-2:] == ["ops (json)", "1"]
         assert (sent.exit_code, len(set(receiver.keys)), len(receiver.requests)) == (3, 1, 3)

@@ -84,6 +84,8 @@ def check_url(url: str, *, allow_http: bool) -> str:
     is_clear = parts.scheme == "http" and (allow_http or parts.hostname in _LOOPBACK)
     if not parts.hostname or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("is no address. Use https://HOST/PATH, or env:NAME for the variable that holds it.")
+    if parts.username is not None:
+        raise ValueError("names a user, which is not sent. Use an address with a token in its path, or sign with: secret")
     if parts.scheme == "http" and not is_clear:
         raise ValueError("goes over the network in the clear. Use https://, or add: allow_http = true")
     return url

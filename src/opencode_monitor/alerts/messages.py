@@ -60,10 +60,10 @@ def describe(reading: Reading, unit: Unit) -> str:
 
 def describe_span(span: timedelta) -> str:
     """Say a span as a rule has it: 30m, 24h, 7d."""
-    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1))):
-        if span >= length and not span % length:
-            return f"{span // length}{unit}" if span > timedelta(days=1) or unit == "h" else "24h"
-    return f"{span // timedelta(minutes=1)}m"
+    day, hour, minute = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+    if span > day and not span % day:
+        return f"{span // day}d"
+    return f"{span // minute}m" if span % hour else f"{span // hour}h"
 
 
 def message(
