@@ -14,6 +14,7 @@ from opencode_monitor.errors import ExtraMissingError
 
 if TYPE_CHECKING:
     from opencode_monitor.cli.context import State
+    from opencode_monitor.cli.mcp.answers import Answers
 
 _WAIT = "3s"
 """How long a tool waits for the database unless told: agents give up on a call that takes much longer."""
@@ -29,7 +30,6 @@ def mcp(context: click.Context, show_titles: bool, show_paths: bool) -> None:
     It reads the database only, and opens it for each question, so that imports go on meanwhile.
     """
     try:
-        from opencode_monitor.cli.mcp.answers import Answers  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
         from opencode_monitor.cli.mcp.server import serve  # noqa: PLC0415 - the SDK is an extra, and takes a second
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in {"mcp", "mcp_types", "anyio"}:
@@ -40,4 +40,10 @@ def mcp(context: click.Context, show_titles: bool, show_paths: bool) -> None:
         state = replace(state, wait=_WAIT)
     if sys.stdin.isatty():
         note("Waiting for an MCP client on standard input; docs/mcp.md says how OpenCode starts one. Ctrl-C ends it.", quiet=state.quiet)
-    serve(Answers(state, show_titles=show_titles, show_paths=show_paths))
+
+    def make_answers() -> Answers:
+        from opencode_monitor.cli.mcp.answers import Answers  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        return Answers(state, show_titles=show_titles, show_paths=show_paths)
+
+    serve(make_answers)
