@@ -50,7 +50,7 @@ def is_named(word: str, text: str) -> bool:
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, click.Command]]:
     """Walk the tree of commands."""
     yield " ".join(path), command
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and path != ("report",):  # its commands stand at the top level too
         for name, child in command.commands.items():
             yield from commands(child, *path, name)
 

@@ -137,7 +137,7 @@ def test_tools_call_without_price_makes_the_cost_at_least(mixed_database: Path) 
 
     (total,) = re.findall(r"^Total.*$", outcome.stdout, re.MULTILINE)
     assert "≥ $" in total
-    assert outcome.stderr == "1 calls have no price and are not in the cost: opencode-monitor pricing missing\n"
+    assert outcome.stderr == "≥ 1 calls have no price and are not in the cost: opencode-monitor pricing missing\n"
 
 
 def test_carried_before_computing_says_what_to_run(mixed_database: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversations import Conversation
-from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.models import FileOperation, Message, PriceAdjustment, Project, ProviderBilling, StepEvent, ToolCall
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls

@@ -11,7 +11,7 @@ import pytest
 from opencode_monitor.models import ErrorEvent, ToolCall
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
-from opencode_monitor.repositories import ErrorCount, ErrorRepository, TimeRange
+from opencode_monitor.repositories import ErrorCount, ErrorRepository, Filters, TimeRange
 from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def test_by_category_sort_and_limit_choose_the_rows(repository: ErrorRepository,
 def test_by_category_of_a_tool_or_a_range_leaves_out_the_rest(repository: ErrorRepository) -> None:
     day = TimeRange(NOON, NOON + timedelta(days=1))
 
-    assert [(row.category, row.errors) for row in repository.by_category(tool="bash")] == [("timeout", 2), ("not_found", 1)]
+    assert [(row.category, row.errors) for row in repository.by_category(filters=Filters(tool=("bash",)))] == [
+        ("timeout", 2),
+        ("not_found", 1),
+    ]
     assert [(row.category, row.errors) for row in repository.by_category(day)] == [("file_error", 1), ("not_found", 1), ("timeout", 1)]
     assert repository.total(TimeRange(NOON - timedelta(days=9), NOON)) == NO_ERRORS
-    assert repository.total(tool="read") == NO_ERRORS
+    assert repository.total(filters=Filters(tool=("read",))) == NO_ERRORS

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from opencode_monitor.ingest.settle import backfill
-from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.repositories import CostRepository, SpendRepository, TimeRange

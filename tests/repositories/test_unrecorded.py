@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 from opencode_monitor.models import UnrecordedCall
-from opencode_monitor.repositories import NOTHING_UNRECORDED, Interval, TimeRange, UnrecordedRepository, UnrecordedSpend
+from opencode_monitor.repositories import NOTHING_UNRECORDED, Calendar, TimeRange, UnrecordedRepository, UnrecordedSpend
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -68,17 +68,17 @@ def test_total_sums_what_is_known_and_counts_the_rest(estimates: UnrecordedRepos
 def test_groups_add_up_to_the_total(estimates: UnrecordedRepository) -> None:
     known = spend("0.020000000001", 2)
 
-    assert estimates.by_model(TimeRange()) == {HAIKU: known, LOCAL: spend(None, 1, 1), "unknown": spend(None, 1, 1)}
-    assert estimates.by_session(TimeRange()) == {"ses_1": known, "ses_2": spend(None, 2, 2)}
+    assert estimates.by("model") == {(HAIKU,): known, (LOCAL,): spend(None, 1, 1), ("unknown",): spend(None, 1, 1)}
+    assert estimates.by("session") == {("ses_1",): known, ("ses_2",): spend(None, 2, 2)}
     assert list(estimates.by_kind(TimeRange()).items()) == [("title", spend("0.000000000001", 3, 2)), ("cut", spend("0.02", 1))]
 
 
 @pytest.mark.parametrize(("tz", "days"), [("UTC", [date(2026, 5, 4)]), ("Europe/Berlin", [date(2026, 5, 4), date(2026, 5, 5)])])
 def test_by_period_day_is_the_day_of_the_call_in_the_zone(estimates: UnrecordedRepository, tz: str, days: list[date]) -> None:
-    found = estimates.by_period(Interval.DAY, tz=tz, time_range=TimeRange())
+    found = estimates.by("day", calendar=Calendar(tz=tz))
 
-    assert sorted(day for day in found if day is not None) == days
-    assert found[None] == spend(None, 1, 1)
+    assert sorted(day for (day,) in found if day is not None) == days
+    assert found[None,] == spend(None, 1, 1)
     assert sum(one.estimated_unrecorded_calls for one in found.values()) == 4
 
 
@@ -91,4 +91,4 @@ def test_total_empty_table_is_nothing(session: Session, estimates: UnrecordedRep
     session.execute(delete(UnrecordedCall))
 
     assert estimates.total(TimeRange()) == NOTHING_UNRECORDED
-    assert estimates.by_model(TimeRange()) == {}
+    assert estimates.by("model") == {}

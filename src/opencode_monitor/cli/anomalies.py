@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import COST_TITLES, FOUND_SOMETHING, State, cost_option, json_option, now, range_options
-from opencode_monitor.cli.ranges import ReportRange, resolve_range
-from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_usd, table
+from opencode_monitor.cli.context import COST_TITLES, FOUND_SOMETHING, State, cost_option, now
+from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
+from opencode_monitor.cli.output import Report, View, emit
+from opencode_monitor.cli.ranges import ReportRange
+from opencode_monitor.cli.render import as_json_value, console, end_of, plain, show_usd
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _ID_CHARS = 16  # as in `sessions`: enough for `session` to find it
 
 
 @click.command()
-@range_options
+@filter_options("model", "provider", "agent", "project")
 @click.option(
     "--by",
     "by",
@@ -64,13 +66,11 @@ _ID_CHARS = 16  # as in `sessions`: enough for `session` to find it
 )
 @cost_option
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something is found.")
-@json_option
+@output_options
 @click.pass_obj
 def anomalies(
     state: State,
-    since: str | None,
-    until: str | None,
-    last: str | None,
+    asked: Asked,
     by: tuple[str, ...],
     detector: str,
     sensitivity: str,
@@ -78,7 +78,7 @@ def anomalies(
     drivers: int,
     cost: str | None,
     exit_code: bool,
-    as_json: bool,
+    output: Output,
 ) -> None:
     """Show the days that cost more than usual, and what made the difference. See docs/reports.md.
 
@@ -92,7 +92,7 @@ def anomalies(
     zone, moment, number = state.zone, now(), state.cost_number(cost)
     settings = Settings(detector=Detector(detector), sensitivity=Sensitivity(sensitivity), min_usd=read_usd("--min-usd", min_usd))
     scopes = [Scope(one) for one in (_SCOPES if "all" in by else dict.fromkeys(by or ("total",)))]
-    report_range = whole_days(resolve_range(since=since, until=until, last=last, tz=zone, now=moment), zone)
+    report_range = whole_days(asked.resolve(state), zone)
     end = report_range.end.date() if report_range.end else moment.astimezone(zone).date() + timedelta(days=1)
     with state.sessions()() as session:
         found = find_anomalies(
@@ -104,35 +104,33 @@ def anomalies(
             tz=zone,
             settings=settings,
             cost_number=number,
+            filters=asked.filters(session),
             limit=drivers,
         )
         repository = SpendRepository(session)
         titles = repository.titles(sessions_of(found))
         warnings = judgement_warnings(found, scopes, repository.calls_without_time(), number.value)
-    if as_json:
-        click.echo(
-            envelope(
-                "anomalies",
-                rows=[finding_object(finding, titles) for finding in found.findings],
-                totals={"findings": len(found.findings), "judged": found.judged},
-                report_range=report_range.as_json(),
-                tz=report_range.tz,
-                warnings=[text for _, text in warnings],
-                more={
-                    "cost": number.value,
-                    "by": [scope.value for scope in scopes],
-                    "detector": detector,
-                    "sensitivity": sensitivity,
-                    "min_usd": as_json_value(settings.min_usd),
-                    "unjudged": [dataclasses.asdict(one) for one in found.unjudged],
-                },
-            )
-        )
-    else:
-        rule = f"Rule: {detector}, {sensitivity}, at least {show_usd(settings.min_usd)} above the expected"
-        _print(found, titles, f"Anomalies · {report_range.describe()} · {report_range.tz} · {COST_TITLES[number]}\n{rule}")
-        for mark, text in warnings:
-            note(f"{mark} {text}".strip(), quiet=state.quiet)
+    about = f"Anomalies · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · {COST_TITLES[number]}"
+    rule = f"Rule: {detector}, {sensitivity}, at least {show_usd(settings.min_usd)} above the expected"
+    report = Report(
+        schema="anomalies",
+        head=f"{about}\n{rule}",
+        view=_view(found, titles, output) if found.findings else None,
+        empty="Nothing unusual in this range." if found.judged else "Nothing to judge in this range: no spend, or not enough history.",
+        rows=[finding_object(finding, titles) for finding in found.findings],
+        totals={"findings": len(found.findings), "judged": found.judged},
+        report_range=report_range,
+        warnings=warnings,
+        more={
+            "cost": number.value,
+            "by": [scope.value for scope in scopes],
+            "detector": detector,
+            "sensitivity": sensitivity,
+            "min_usd": as_json_value(settings.min_usd),
+            "unjudged": [dataclasses.asdict(one) for one in found.unjudged],
+        },
+    )
+    emit(report, output, quiet=state.quiet)
     if exit_code and found.findings:
         raise SystemExit(FOUND_SOMETHING)
 
@@ -198,27 +196,19 @@ def finding_object(finding: Finding, titles: Mapping[str, str]) -> dict[str, Any
     return {**dataclasses.asdict(finding), **with_title(finding.scope, finding.key), "drivers": drivers}
 
 
-def _print(found: Judgement, titles: Mapping[str, str], head: str) -> None:
-    output = console()
-    output.print(head)
-    if not found.findings:
-        output.print(
-            "Nothing unusual in this range." if found.judged else "Nothing to judge in this range: no spend, or not enough history."
-        )
-        return
-    is_wide = output.width >= _WIDE
+def _view(found: Judgement, titles: Mapping[str, str], output: Output) -> View:
+    width = console(to_file=output.file is not None).width
+    is_wide = width >= _WIDE
     headers = ("", "Actual", "Expected", "Usual" if is_wide else "Usual to", "Impact", "Score")
     rows = [row for finding in found.findings for row in _rows(finding, titles, is_wide=is_wide)]
     # Names give way, never numbers.
     numbers = sum(max(len(cells[column]) for cells in (headers, *rows)) + _GAP for column in range(1, len(headers)))
-    shown = table([(title, "right" if number else "left") for number, title in enumerate(headers)])
-    shown.columns[0].max_width = max(output.width - numbers, _LEAST_NAME_CHARS)
-    for number, (name, *cells) in enumerate(rows):
-        is_finding = not name.startswith(" ")
-        if is_finding and number:
-            shown.add_section()
-        shown.add_row(name, *cells, style="bold" if is_finding else None)
-    output.print(shown)
+    room = max(width - numbers, _LEAST_NAME_CHARS)
+    return View(
+        [(title, "right" if number else "left") for number, title in enumerate(headers)],
+        [(name if len(name) <= room else f"{name[: room - 1]}…", *cells) for name, *cells in rows],
+        leaders=frozenset(number for number, (name, *_) in enumerate(rows) if not name.startswith(" ")),
+    )
 
 
 def _rows(finding: Finding, titles: Mapping[str, str], *, is_wide: bool) -> Iterator[tuple[str, ...]]:
@@ -249,12 +239,7 @@ def _name(by: str, key: str | None, titles: Mapping[str, str]) -> str:
         return by
     if by == "session":
         return f"{plain(key[:_ID_CHARS])} {plain(titles.get(key), _TITLE_CHARS)}".rstrip()
-    return f"{by} {_end_of(plain(key), _NAME_CHARS)}"
-
-
-def _end_of(text: str, limit: int) -> str:
-    """Cut a name at its beginning: the end of a path or a model is what tells it apart."""
-    return text if len(text) <= limit else "…" + text[-(limit - 1) :]
+    return f"{by} {end_of(plain(key), _NAME_CHARS)}"
 
 
 def _signed(usd: Decimal) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
-from collections import UserDict
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from opencode_monitor._version import __version__
+from opencode_monitor.cli.commands import HOMES, Commands
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.driver_errors import told
 from opencode_monitor.cli.render import plain
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 PROGRAM = "opencode-monitor"
 _INTERRUPTED = 130
@@ -31,49 +31,6 @@ First steps:
   opencode-monitor daily      what each day cost
   opencode-monitor demo       the same on a small sample
 """
-
-
-_HOMES = {
-    "import": "importing:import_",
-    "watch": "watch",
-    "demo": "importing",
-    **dict.fromkeys(("daily", "weekly", "monthly", "models", "agents", "projects", "sessions"), "reports"),
-    **dict.fromkeys(("tools", "files", "parts", "carried"), "attribution"),
-    "errors": "failures",
-    "session": "session",
-    "unrecorded": "unrecorded",
-    "anomalies": "anomalies",
-    "forecast": "forecast",
-    "budget": "budget",
-    "export": "export",
-    "metrics": "metrics",
-    "statusline": "statusline",
-    "mcp": "mcp",
-    "completion": "completion",
-    "pricing": "pricing",
-    "cost": "cost",
-    "db": "database",
-    "doctor": "doctor",
-}
-"""Where each command is: a module of this package, and what it is called there unless the same."""
-
-
-class _Commands(UserDict[str, click.Command]):
-    """The commands by name, each imported when it is asked for: all of them take longer than a status line has."""
-
-    def __getitem__(self, name: str) -> click.Command:
-        module, _, attribute = _HOMES[name].partition(":")
-        command: click.Command = getattr(import_module(f"opencode_monitor.cli.{module}"), attribute or name)
-        return command
-
-    def __contains__(self, name: object) -> bool:
-        return name in _HOMES
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_HOMES)
-
-    def __len__(self) -> int:
-        return len(_HOMES)
 
 
 class _Root(click.Group):
@@ -91,7 +48,7 @@ class _Root(click.Group):
 
 @click.group(
     cls=_Root,
-    commands=_Commands(),
+    commands=Commands(HOMES),
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=_HELP,
@@ -156,8 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(arguments, failure.code, failure.message, failure.exit_code)
 
 
+def _wants_json(arguments: Sequence[str]) -> bool:
+    after_format = [following for option, following in itertools.pairwise(arguments) if option == "--format"]
+    return "--json" in arguments or "--format=json" in arguments or "json" in after_format
+
+
 def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int, *, hint: str | None = None) -> None:
-    if "--json" in arguments:
+    if _wants_json(arguments):
         click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), err=True)
     else:
         # Some messages quote what is stored: an id, a path.

@@ -85,7 +85,7 @@ def set_(
     prepare_database(state)
     with state.sessions(read_only=False).begin() as session:
         replaced = BudgetRepository(session).put(wanted, now=now())
-        unmatched = SpendRepository(session).unmatched(wanted.scope)
+        unmatched = SpendRepository(session).unmatched(wanted.scope.filters)
     warnings = [_describe_unmatched(wanted, kind) for kind in unmatched]
     if as_json:
         before = None if replaced is None else _as_object(replaced)
@@ -278,7 +278,7 @@ def _warnings(checked: Sequence[CheckedBudget]) -> Iterator[tuple[str, str]]:
 
 def _beside(session: DatabaseSession, checked: Sequence[CheckedBudget], zone: ZoneInfo) -> Iterator[tuple[str, str]]:
     """Yield what is in no budget: calls of unknown time, flat fees, and what OpenCode did not record."""
-    from opencode_monitor.metrics.usage import CostNumber  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.metrics.measures import CostNumber  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.repositories import (  # noqa: PLC0415 - as above
         BillingRepository,
         SpendRepository,

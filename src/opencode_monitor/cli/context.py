@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from opencode_monitor.metrics.usage import CostNumber
+    from opencode_monitor.metrics.measures import CostNumber
 
 FOUND_SOMETHING = 3
 """The exit code of a command that finished and found something wrong."""
@@ -79,7 +79,7 @@ class State:
         Raises:
             UsageError: The settings name none of the three.
         """
-        from opencode_monitor.metrics.usage import CostNumber  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        from opencode_monitor.metrics.measures import CostNumber  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
         from opencode_monitor.settings import load_settings  # noqa: PLC0415 - pydantic takes 0.1 s
 
         name = chosen or load_settings().cost

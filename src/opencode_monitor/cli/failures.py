@@ -2,59 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now, range_options
-from opencode_monitor.cli.ranges import resolve_range, to_utc
-from opencode_monitor.cli.render import console, envelope, note, plain, show_usd, table
-from opencode_monitor.cli.reports import ROWS_SHOWN, limit_option, sort_option
+from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
+from opencode_monitor.cli.output import Report, View, emit
+from opencode_monitor.cli.ranges import to_utc
+from opencode_monitor.cli.render import plain, show_usd
+from opencode_monitor.cli.reports import limit_option, sort_option
+from opencode_monitor.cli.usage_report import ROWS_SHOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opencode_monitor.cli.context import State
     from opencode_monitor.repositories import ErrorCount
 
 
 @click.command()
-@range_options
-@click.option("--tool", metavar="NAME", help="Only the errors that this tool ended in.")
+@filter_options()
 @sort_option("errors", "sessions", "cost")
 @limit_option
-@json_option
+@output_options
 @click.pass_obj
-def errors(
-    state: State, since: str | None, until: str | None, last: str | None, tool: str | None, sort: str, limit: int | None, as_json: bool
-) -> None:
+def errors(state: State, asked: Asked, sort: str, limit: int | None, output: Output) -> None:
     """Show what went wrong, how bad it is, and what the failed calls of tools cost. See docs/classification.md."""
     from opencode_monitor.repositories import ErrorRepository, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
-    report_range = resolve_range(since=since, until=until, last=last, tz=state.zone, now=now())
+    report_range = asked.resolve(state)
     time_range = TimeRange(to_utc(report_range.start), to_utc(report_range.end))
+    shown = limit if limit is not None or not output.is_table else ROWS_SHOWN
     with state.sessions()() as session:
-        repository = ErrorRepository(session)
-        rows = repository.by_category(time_range, tool=tool, sort=sort, limit=limit if limit is not None or as_json else ROWS_SHOWN)
-        totals = repository.total(time_range, tool=tool)
+        repository, filters = ErrorRepository(session), asked.filters(session)
+        rows = repository.by_category(time_range, filters=filters, sort=sort, limit=shown)
+        totals = repository.total(time_range, filters=filters)
     warnings = []
     if totals.unpriced_errors:
         text = "failed calls of tools have no price and are not in the cost: opencode-monitor pricing missing"
-        warnings.append(f"{totals.unpriced_errors:,} {text}")
-    if as_json:
-        click.echo(envelope("errors", rows=rows, totals=totals, report_range=report_range.as_json(), tz=report_range.tz, warnings=warnings))
-        return
-    output = console()
-    output.print(f"Errors · {report_range.describe()} · {report_range.tz} · list prices, USD")
-    if not rows:
-        output.print("No errors in this range. Look further back with --last all, or run: opencode-monitor import")
-        return
+        warnings.append(("", f"{totals.unpriced_errors:,} {text}"))
+    report = Report(
+        schema="errors",
+        head=f"Errors · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",
+        view=_view(rows, totals) if rows else None,
+        empty="No errors in this range. Look further back with --last all, or run: opencode-monitor import",
+        rows=[dataclasses.asdict(row) for row in rows],
+        totals=dataclasses.asdict(totals),
+        report_range=report_range,
+        warnings=warnings,
+    )
+    emit(report, output, quiet=state.quiet)
+
+
+def _view(rows: Sequence[ErrorCount], totals: ErrorCount) -> View:
     titles = ("Errors", "Of tools", "Retryable", "Sessions", "Cost")
-    result = table([("Category", "left"), ("Severity", "left"), *((title, "right") for title in titles)])
-    for row in rows:
-        result.add_row(plain(row.category or "(not judged)"), plain(row.severity or ""), *_cells(row))
-    result.add_section()
-    result.add_row("Total", "", *_cells(totals), style="bold")
-    output.print(result)
-    for text in warnings:
-        note(text, quiet=state.quiet)
+    return View(
+        [("Category", "left"), ("Severity", "left"), *((title, "right") for title in titles)],
+        [[plain(row.category or "(not judged)"), plain(row.severity or ""), *_cells(row)] for row in rows],
+        [["Total", "", *_cells(totals)]],
+    )
 
 
 def _cells(row: ErrorCount) -> list[str]:

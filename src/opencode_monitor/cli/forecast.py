@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.anomalies import count_of, read_usd
-from opencode_monitor.cli.context import COST_TITLES, State, cost_option, json_option, now
+from opencode_monitor.cli.context import COST_TITLES, State, cost_option, now
+from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
+from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import ReportRange, to_utc
-from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_usd, table
+from opencode_monitor.cli.render import as_json_value, console, plain, show_usd
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.errors import UsageError
 
@@ -19,14 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from zoneinfo import ZoneInfo
 
-    from rich.console import Console
-    from rich.table import Table
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.pricing.adjustments import Fee
     from opencode_monitor.reports.backtest import Backtest, Errors
     from opencode_monitor.reports.forecast import BudgetOutlook, Forecast
-    from opencode_monitor.repositories import CostNumber
+    from opencode_monitor.repositories import CostNumber, Filters
 
 _HORIZONS = ("month-end", "7d", "30d")
 _LABELS = {"month-end": "month's end", "7d": "in 7 days", "30d": "in 30 days"}
@@ -36,13 +36,16 @@ _WIDE = 96
 
 
 @click.command()
+@filter_options("model", "provider", "agent", "project", with_range=False)
 @click.option("--horizon", type=click.Choice(_HORIZONS), help="Up to when. Default: all three.")
 @click.option("--budget", metavar="USD", help="Compare with a budget: of the month, or of the --horizon that is given.")
 @click.option("--backtest", "with_backtest", is_flag=True, help="Show how far such forecasts were off over the stored history.")
 @cost_option
-@json_option
+@output_options
 @click.pass_obj
-def forecast(state: State, horizon: str | None, budget: str | None, with_backtest: bool, cost: str | None, as_json: bool) -> None:
+def forecast(
+    state: State, asked: Asked, horizon: str | None, budget: str | None, with_backtest: bool, cost: str | None, output: Output
+) -> None:
     """Show what the month and the next 7 and 30 days will probably cost. See docs/reports.md.
 
     The likely range holds what comes in about four of five cases; below 14 days of history there is none.
@@ -57,59 +60,61 @@ def forecast(state: State, horizon: str | None, budget: str | None, with_backtes
     if usd == 0:
         raise UsageError("--budget 0 is not a budget.", hint="Use an amount above 0.")
     with state.sessions()() as session:
-        found = make_forecasts(session, horizons=horizons, now=moment, tz=zone, cost_number=number)
-        tested = run_backtests(session, horizons=horizons, now=moment, tz=zone, cost_number=number) if with_backtest else []
-        fees, beside = _beside(session, moment, zone, number)
-        spent = SpendRepository(session).span(tz=zone.key, cost_number=number)
+        filters = asked.filters(session)
+        chosen: dict[str, Any] = {"horizons": horizons, "now": moment, "tz": zone, "cost_number": number, "filters": filters}
+        found = make_forecasts(session, **chosen)
+        tested = run_backtests(session, **chosen) if with_backtest else []
+        fees, beside = _beside(session, moment, zone, number, filters)
+        spent = SpendRepository(session).span(tz=zone.key, cost_number=number, filters=filters)
     outlook = None if usd is None else against_budget(found[0], usd)
     warnings = [*_warnings(found, number), *beside]
     if spent is not None and (moment.astimezone(zone).date() - spent[1]).days > _QUIET_DAYS:
         warnings.append(("", f"the last day with spend is {spent[1]}: is everything read? opencode-monitor import"))
-    if as_json:
-        click.echo(
-            envelope(
-                "forecast",
-                rows=[_as_object(one) for one in found],
-                report_range=_range(found, zone).as_json(),
-                tz=zone.key,
-                warnings=[text for _, text in warnings],
-                more={
-                    "cost": number.value,
-                    "fees": [{"provider": fee.provider, "fee_usd": as_json_value(fee.fee_usd)} for fee in fees],
-                    "budget": None if outlook is None else {"horizon": found[0].horizon.value, **_as_object(outlook)},
-                    "backtest": [_as_object(one) for one in tested],
-                },
-            )
-        )
-        return
-    output = console()
-    output.print(f"Forecast · {_range(found, zone).describe()} · {zone.key} · {COST_TITLES[number]}")
-    output.print(_table(found, is_wide=output.width >= _WIDE))
+    is_wide = console(to_file=output.file is not None).width >= _WIDE
+    report = Report(
+        schema="forecast",
+        head=f"Forecast · {_range(found, zone).describe()} · {zone.key}{plain(asked.describe())} · {COST_TITLES[number]}",
+        view=_view(found, is_wide=is_wide),
+        empty="",
+        after=[*_texts(found, outlook, fees if number == "paid" else ()), *(_backtest_views(tested) if with_backtest else ())],
+        rows=[_as_object(one) for one in found],
+        totals=None,
+        report_range=_range(found, zone),
+        warnings=warnings,
+        more={
+            "cost": number.value,
+            "fees": [{"provider": fee.provider, "fee_usd": as_json_value(fee.fee_usd)} for fee in fees],
+            "budget": None if outlook is None else {"horizon": found[0].horizon.value, **_as_object(outlook)},
+            "backtest": [_as_object(one) for one in tested],
+        },
+    )
+    emit(report, output, quiet=state.quiet)
+
+
+def _texts(found: Sequence[Forecast], outlook: BudgetOutlook | None, fees: Sequence[Fee]) -> list[str]:
+    texts = []
     if found[0].weekday_usd is not None:
         usual = f"{show_usd(found[0].weekday_usd)} on a weekday, {show_usd(found[0].weekend_usd)} on a day of a weekend"
         if found[0].likely_low_usd is None:
             usual = show_usd(found[0].weekday_usd)
-        output.print(f"\nMean of the last {count_of(found[0].history_days, 'complete day')}: {usual}")
+        texts.append(f"Mean of the last {count_of(found[0].history_days, 'complete day')}: {usual}")
     if outlook is not None:
-        output.print(f"\n{_describe_budget(outlook, found[0])}")
-    for fee in fees if number == "paid" else ():
-        output.print(f"\nBeside it, flat fees of this month so far: {plain(fee.provider)} {show_usd(fee.fee_usd)}")
-    if with_backtest:
-        output.print()
-        _print_backtests(tested, output)
-    for mark, text in warnings:
-        note(f"{mark} {text}".strip(), quiet=state.quiet)
+        texts.append(_describe_budget(outlook, found[0]))
+    return [*texts, *(f"Beside it, flat fees of this month so far: {plain(fee.provider)} {show_usd(fee.fee_usd)}" for fee in fees)]
 
 
-def _beside(session: DatabaseSession, moment: datetime, zone: ZoneInfo, number: CostNumber) -> tuple[list[Fee], list[tuple[str, str]]]:
-    """Return what of this month is beside its calls: the flat fees, and the remark on what was not recorded."""
+def _beside(
+    session: DatabaseSession, moment: datetime, zone: ZoneInfo, number: CostNumber, filters: Filters
+) -> tuple[list[Fee], list[tuple[str, str]]]:
+    """Return what of this month is beside its calls: the flat fees, in all of it, and the remark on what was not recorded."""
     from opencode_monitor.repositories import BillingRepository, TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     local = moment.astimezone(zone)
     time_range = TimeRange(to_utc(local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)), moment)
     estimates = UnrecordedRepository(session)
-    fees = BillingRepository(session).fees(time_range, tz=zone, now=moment)
-    return fees, describe_estimates(estimates.total(time_range), estimates.by_kind(time_range), number)
+    fees = [] if filters.given() else BillingRepository(session).fees(time_range, tz=zone, now=moment)
+    total, kinds = estimates.total(time_range, filters=filters), estimates.by_kind(time_range, filters=filters)
+    return fees, describe_estimates(total, kinds, number)
 
 
 def _range(found: Sequence[Forecast], zone: ZoneInfo) -> ReportRange:
@@ -128,21 +133,23 @@ def _as_object(row: Forecast | BudgetOutlook | Backtest) -> dict[str, Any]:
     }
 
 
-def _table(found: Sequence[Forecast], *, is_wide: bool) -> Table:
+def _view(found: Sequence[Forecast], *, is_wide: bool) -> View:
     """Return the table; where there is little room, without what can be done without."""
     titles = ("Until", "Recorded", "Expected", "Likely range", *(("Days left", "Straight line") if is_wide else ()))
-    shown = table([("", "left"), *((title, "right") for title in titles)])
+    rows = []
     for one in found:
         likely = show_usd(None) if one.likely_low_usd is None else f"{show_usd(one.likely_low_usd)}-{show_usd(one.likely_high_usd)}"
-        shown.add_row(
-            _LABELS[one.horizon],
-            one.last.isoformat(),
-            ("≥ " if one.unknown_calls else "") + show_usd(one.recorded_usd),
-            show_usd(one.expected_usd),
-            likely,
-            *((str(one.days_left), show_usd(one.straight_line_usd)) if is_wide else ()),
+        rows.append(
+            [
+                _LABELS[one.horizon],
+                one.last.isoformat(),
+                ("≥ " if one.unknown_calls else "") + show_usd(one.recorded_usd),
+                show_usd(one.expected_usd),
+                likely,
+                *((str(one.days_left), show_usd(one.straight_line_usd)) if is_wide else ()),
+            ]
         )
-    return shown
+    return View([("", "left"), *((title, "right") for title in titles)], rows)
 
 
 def _describe_budget(outlook: BudgetOutlook, found: Forecast) -> str:
@@ -159,18 +166,17 @@ def _describe_budget(outlook: BudgetOutlook, found: Forecast) -> str:
     return said
 
 
-def _print_backtests(tested: Sequence[Backtest], output: Console) -> None:
-    """Print the errors of the forecast beside those of the straight line."""
+def _backtest_views(tested: Sequence[Backtest]) -> list[str | View]:
+    """Return the errors of the forecast beside those of the straight line."""
     if not any(one.forecasts for one in tested):
-        output.print("Not enough history to test: a forecast takes 14 days before it, and all of its days after it.")
-        return
-    output.print("Forecasts from each day of the stored history, compared with what came")
-    shown = table([("", "left"), *((title, "right") for title in ("Forecasts", "MAPE", "WAPE", "Bias", "In range"))])
+        return ["Not enough history to test: a forecast takes 14 days before it, and all of its days after it."]
+    rows = []
     for one in tested:
         coverage = "" if one.coverage is None else f"{one.coverage:.0%}"
-        shown.add_row(_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage)
-        shown.add_row("  straight line", "", *_shares(one.straight_line), "")
-    output.print(shown)
+        rows.append([_LABELS[one.horizon], f"{one.forecasts:,}", *_shares(one.errors), coverage])
+        rows.append(["  straight line", "", *_shares(one.straight_line), ""])
+    headers = [("", "left"), *((title, "right") for title in ("Forecasts", "MAPE", "WAPE", "Bias", "In range"))]
+    return ["Forecasts from each day of the stored history, compared with what came", View(headers, rows)]
 
 
 def _shares(errors: Errors | None) -> tuple[str, str, str]:

@@ -115,6 +115,69 @@ def resolve_range(
     return ReportRange(start, end, zone)
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far back the range before lies: whole months where the range was given in months, else days."""
+
+    months: int = 0
+    days: int = 0
+
+    def earlier(self, day: date) -> date | None:
+        """Return the day that stands for another in the range before; None where that month has no such day."""
+        if not self.months:
+            return day - timedelta(days=self.days)
+        month = day.year * 12 + day.month - 1 - self.months
+        try:
+            return day.replace(year=month // 12, month=month % 12 + 1)
+        except ValueError:
+            return None
+
+
+def range_before(chosen: ReportRange, last: str | None, *, tz: ZoneInfo, now: datetime) -> tuple[ReportRange, Shift]:
+    """Return the range of the same length that ends where another begins; of months to date, the same days of the months before.
+
+    Args:
+        chosen: The range to compare.
+        last: The word that it was given by, if it was.
+        tz: The zone whose days count.
+        now: The current time.
+
+    Raises:
+        UsageError: It has no beginning, or is no whole days.
+    """
+    if chosen.start is None:
+        raise UsageError("--compare needs a range that begins somewhere. Use --last 30d, or --since.")
+    start = chosen.start.astimezone(tz)
+    end = (chosen.end or _midnight(now.astimezone(tz).date(), tz, days_later=1)).astimezone(tz)
+    if start.time() != time() or end.time() != time():
+        raise UsageError("--compare needs whole days. Leave the times of --since and --until out.")
+    shift = Shift(months=_months_of(last)) if _months_of(last) else Shift(days=(end.date() - start.date()).days)
+    first, stop = (_midnight(_day_before(shift, moment.date()), tz) for moment in (start, end))
+    return ReportRange(first, stop, chosen.tz), shift
+
+
+def _day_before(shift: Shift, day: date) -> date:
+    """Return a day of the range before; where a month has no such day, the first of the next one."""
+    try:
+        found = shift.earlier(day)
+        if found is not None:
+            return found
+        first = shift.earlier(day.replace(day=1))
+    except OverflowError:
+        first = None
+    if first is None:
+        raise UsageError("--compare: the range before it is before the first year.")
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _months_of(last: str | None) -> int:
+    word = (last or "").strip().lower()
+    match = _AMOUNT.fullmatch(word)
+    if match and match[2] in _MONTHS:
+        return int(match[1]) * _MONTHS[match[2]]
+    return {"mtd": 1, "ytd": 12}.get(word, 0)
+
+
 def parse_when(text: str, *, tz: ZoneInfo, now: datetime, is_end: bool = False) -> datetime:
     """Return the instant that a text means.
 

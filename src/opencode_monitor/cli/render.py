@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 import sys
@@ -34,6 +35,21 @@ def show_usd(value: Decimal | None) -> str:
     if value and abs(value) < _SMALL_USD:
         return f"${value:.4f}"
     return f"${value:,.2f}"
+
+
+def show_change(now: Decimal | None, before: Decimal | None) -> str:
+    """Show how an amount changed against an earlier one: by how much of it, or that it is new; a dash where one is unknown."""
+    if now is None or before is None:
+        return UNKNOWN
+    if not before:
+        return "▲ new" if now else ""
+    change = (now - before) / before * 100
+    return f"{'▲' if change > 0 else '▼' if change < 0 else '='} {change:+,.0f}%"
+
+
+def end_of(text: str, limit: int) -> str:
+    """Cut a text at its beginning: the end of a path is what tells files apart."""
+    return text if len(text) <= limit else "…" + text[-(limit - 1) :]
 
 
 def show_tokens(count: int) -> str:
@@ -118,8 +134,13 @@ def _as_object(row: Any) -> dict[str, Any]:
     return {name: as_json_value(value) for name, value in items.items()}
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return where tables go: as wide as the terminal, in plain text where it is none."""
+def console(*, stderr: bool = False, to_file: bool = False) -> Console:
+    """Return where tables go: as wide as the terminal, in plain text where it is none.
+
+    Args:
+        stderr: To standard error.
+        to_file: Not to the screen: what is captured will be written to a file.
+    """
     from rich.console import Console  # noqa: PLC0415 - reports only
 
     class Output(Console):
@@ -128,7 +149,9 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     # Where it is not told both, rich takes a dumb terminal (TERM=dumb) for 80 columns wide.
-    width, height = shutil.get_terminal_size() if stream.isatty() else (120, 25)
+    width, height = shutil.get_terminal_size() if stream.isatty() and not to_file else (120, 25)
+    if to_file:
+        return Console(file=io.StringIO(), width=width, height=height, highlight=False, emoji=False, markup=False)
     return Output(file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 

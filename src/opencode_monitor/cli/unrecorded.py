@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now, range_options
+from opencode_monitor.cli.context import State, now
+from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
+from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.pricing.common import price_book, show_exact
-from opencode_monitor.cli.ranges import resolve_range, to_utc
-from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, show_tokens, show_usd, table
+from opencode_monitor.cli.ranges import to_utc
+from opencode_monitor.cli.render import as_json_value, envelope, plain, show_tokens, show_usd
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
 
     from opencode_monitor.models import UnrecordedCall
-    from opencode_monitor.repositories import CostNumber, UnrecordedSpend, Usage
+    from opencode_monitor.repositories import CostNumber, UnrecordedSpend
 
 _CALLS_SHOWN = 30
 _ID_CHARS = 16
@@ -49,79 +52,67 @@ _FIELDS = (
 
 
 @click.command()
-@range_options
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help=f"At most so many rows. Default: {_CALLS_SHOWN} in the table, all with --json.",
-)
+@filter_options("model", "provider", "agent", "project", "session")
+@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many calls. Default: {_CALLS_SHOWN} in the table, else all.")
 @click.option("--reprice", is_flag=True, help="Price all estimates anew by today's book, and show their total before and after.")
-@json_option
+@output_options
 @click.pass_obj
-def unrecorded(
-    state: State, since: str | None, until: str | None, last: str | None, limit: int | None, reprice: bool, as_json: bool
-) -> None:
+def unrecorded(state: State, asked: Asked, limit: int | None, reprice: bool, output: Output) -> None:
     """Show what OpenCode did not record and the provider bills: titles, and calls that were cut off. Estimates, in no other sum."""
     if reprice:
-        if (since, until, last, limit) != (None, None, None, None):
-            raise UsageError("--reprice prices all estimates: leave out --since, --until, --last and --limit.")
-        _reprice(state, as_json=as_json)
+        if limit is not None or asked != Asked(patterns=dict.fromkeys(asked.patterns, ())):
+            raise UsageError("--reprice prices all estimates: leave out ranges, filters and --limit.")
+        _reprice(state, as_json=output.format == "json")
         return
     from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
-    zone = state.zone
-    report_range = resolve_range(since=since, until=until, last=last, tz=zone, now=now())
-    if limit is None and not as_json:
-        limit = _CALLS_SHOWN
+    zone, report_range = state.zone, asked.resolve(state)
+    shown = limit if limit is not None or not output.is_table else _CALLS_SHOWN
     with state.sessions()() as session:
-        estimates = UnrecordedRepository(session)
+        estimates, filters = UnrecordedRepository(session), asked.filters(session)
         time_range = TimeRange(to_utc(report_range.start), to_utc(report_range.end))
-        total = estimates.total(time_range)
-        kinds = estimates.by_kind(time_range)
-        calls = estimates.calls(time_range)[:limit]
+        total = estimates.total(time_range, filters=filters)
+        kinds = estimates.by_kind(time_range, filters=filters)
+        calls = estimates.calls(time_range, filters=filters)[:shown]
         rows = [{name: getattr(call, name) for name in _FIELDS} for call in calls]
-    if as_json:
-        of_kinds = {
-            kind: {name: as_json_value(value) for name, value in dataclasses.asdict(spend).items()} for kind, spend in kinds.items()
-        }
-        totals = {**dataclasses.asdict(total), "kinds": of_kinds}
-        click.echo(envelope("unrecorded", rows=rows, totals=totals, report_range=report_range.as_json(), tz=report_range.tz))
-        return
-    output = console()
-    output.print(f"Estimated, not recorded · {report_range.describe()} · {report_range.tz} · list prices, USD")
-    if not calls:
-        output.print("Nothing that OpenCode did not record in this range. Look further back with --last all")
-        return
-    shown = table(
-        [
-            ("Session", "left"),
-            ("At", "left"),
-            ("Kind", "left"),
-            ("Model", "left"),
-            ("Method", "left"),
-            ("In", "right"),
-            ("Out", "right"),
-            ("≈ Cost", "right"),
-        ]
+        view = _view(calls, kinds, zone) if calls else None
+    of_kinds = {kind: {name: as_json_value(value) for name, value in dataclasses.asdict(spend).items()} for kind, spend in kinds.items()}
+    left_out = f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json"
+    report = Report(
+        schema="unrecorded",
+        head=f"Estimated, not recorded · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",
+        view=view,
+        empty="Nothing that OpenCode did not record in this range. Look further back with --last all",
+        rows=rows,
+        totals={**dataclasses.asdict(total), "kinds": of_kinds},
+        report_range=report_range,
+        warnings=[("", left_out)] if total.estimated_unrecorded_calls > len(calls) else [],
     )
-    for call in calls:
-        shown.add_row(
-            plain(call.session_id[:_ID_CHARS]),
-            call.created_at.astimezone(zone).strftime("%m-%d %H:%M") if call.created_at else "",
-            plain(call.kind),
-            plain(call.model_id, _MODEL_CHARS),
-            plain(call.method),
-            show_tokens(call.input_tokens + call.cache_read_tokens + call.cache_write_tokens),
-            show_tokens(call.output_tokens),
-            show_usd(call.estimated_cost_usd),
-        )
-    shown.add_section()
-    for kind, spend in kinds.items():
-        usd = show_usd(spend.estimated_unrecorded_usd)
-        shown.add_row("Total", _count(spend.estimated_unrecorded_calls), plain(kind), "", "", "", "", usd, style="bold")
-    output.print(shown)
-    if total.estimated_unrecorded_calls > len(calls):
-        note(f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json", quiet=state.quiet)
+    emit(report, output, quiet=state.quiet)
+
+
+def _view(calls: Sequence[UnrecordedCall], kinds: Mapping[str, UnrecordedSpend], zone: tzinfo) -> View:
+    names, numbers = ("Session", "At", "Kind", "Model", "Method"), ("In", "Out", "≈ Cost")
+    return View(
+        [*((title, "left") for title in names), *((title, "right") for title in numbers)],
+        [
+            [
+                plain(call.session_id[:_ID_CHARS]),
+                call.created_at.astimezone(zone).strftime("%m-%d %H:%M") if call.created_at else "",
+                plain(call.kind),
+                plain(call.model_id, _MODEL_CHARS),
+                plain(call.method),
+                show_tokens(call.input_tokens + call.cache_read_tokens + call.cache_write_tokens),
+                show_tokens(call.output_tokens),
+                show_usd(call.estimated_cost_usd),
+            ]
+            for call in calls
+        ],
+        [
+            ["Total", _count(spend.estimated_unrecorded_calls), plain(kind), "", "", "", "", show_usd(spend.estimated_unrecorded_usd)]
+            for kind, spend in kinds.items()
+        ],
+    )
 
 
 def _reprice(state: State, *, as_json: bool) -> None:
@@ -165,28 +156,6 @@ def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpe
 
 def _count(calls: int) -> str:
     return f"{calls:,} call" if calls == 1 else f"{calls:,} calls"
-
-
-def add_estimates(
-    rows: Sequence[Usage], key: str, estimates: Mapping[Any, UnrecordedSpend], empty: type[Usage] | None
-) -> list[dict[str, Any]]:
-    """Return the rows of a report as objects with the estimates of the same group beside the cost.
-
-    Args:
-        rows: The report's.
-        key: The name of what each row is the sum of: its day, model, agent, project or session.
-        estimates: By the same keys.
-        empty: The type of the row that a group gets which has estimates and no recorded call; None where there is none to add.
-    """
-    from opencode_monitor.repositories import NO_USAGE, NOTHING_UNRECORDED  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-
-    shown = {getattr(row, key) for row in rows}
-    groups = sorted((group for group in estimates if group not in shown), key=lambda group: (group is None, str(group)))
-    nothing = dataclasses.asdict(NO_USAGE)
-    added = [] if empty is None else [empty(**{**nothing, key: group}) for group in groups]
-    return [
-        {**dataclasses.asdict(row), **dataclasses.asdict(estimates.get(getattr(row, key), NOTHING_UNRECORDED))} for row in (*rows, *added)
-    ]
 
 
 def sum_estimates(calls: Sequence[UnrecordedCall]) -> UnrecordedSpend:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.spreadsheets import FORMULA
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ _OPTIONS: dict[Format, str] = {
     "jsonl": "FORMAT json, ARRAY false",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
-# What a spreadsheet runs as a formula, the full-width signs included; an apostrophe before it is its own way to say that it is text.
-_FORMULA = r"^'*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 
 
 def format_of(file: Path) -> Format:
@@ -161,4 +160,4 @@ def _plain(type_: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
 def _guarded(text: sa.ColumnElement[str], file_format: Format) -> sa.ColumnElement[str]:
     if file_format != "csv":
         return text
-    return sa.case((sa.func.regexp_matches(text, _FORMULA), sa.literal("'").concat(text)), else_=text)
+    return sa.case((sa.func.regexp_matches(text, FORMULA), sa.literal("'").concat(text)), else_=text)

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.exports.privacy import hashed
+from opencode_monitor.metrics.dimensions import project_name
 from opencode_monitor.models import Message, Model, Project, Session, StepEvent
 from opencode_monitor.pricing.shares import reported_steps
 from opencode_monitor.repositories import BillingRepository, TimeRange
-from opencode_monitor.repositories.costs import project_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from opencode_monitor.db.types import Money, UtcDateTime
-from opencode_monitor.metrics.usage import usage_columns
+from opencode_monitor.metrics.measures import call_measures
 from opencode_monitor.models import (
     ErrorEvent,
     FileOperation,
@@ -51,7 +51,7 @@ def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select
             sa.func.avg(_milliseconds(Message.created_at, Message.completed_at))
             .filter(Message.role == "assistant")
             .label("avg_response_time_ms"),
-            *(column.label(name) for name, column in usage_columns().items()),
+            *(column.label(name) for name, column in call_measures().items()),
         )
         .where(in_scope(Message.session_id, scope))
         .group_by(Message.session_id)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from opencode_monitor.db.spreadsheets import guarded, unguarded
 from opencode_monitor.errors import PriceError
 from opencode_monitor.pricing.catalog import (
     MINUTES_OF_DAY,
@@ -41,8 +42,6 @@ _PRICES = {column.removesuffix("_usd_per_mtok"): column for column in COLUMNS if
 _EDITION = re.compile(r"#\d{2,}\Z")
 _COUNT = re.compile(r"\d{1,18}")
 _TEXTS = frozenset({"price_id", "vendor", "model", "mode", "source", "source_version", "status"})
-# What a spreadsheet takes for a formula, and what was guarded against that.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +121,11 @@ def read_prices(text: str, file_format: Format, *, tz: tzinfo) -> tuple[list[Fil
 
 
 def _guarded(column: str, cell: str | None) -> str | None:
-    """Keep a spreadsheet from running a text as a formula: stored names are hostile.
-
-    An apostrophe makes a text of it. A text that has one there already gets another, so that `_unguarded` takes off what was put on.
-    """
-    return f"'{cell}" if column in _TEXTS and cell and _FORMULA.match(cell) else cell
+    return guarded(cell) if column in _TEXTS and cell else cell
 
 
 def _unguarded(column: str, cell: str) -> str:
-    return cell[1:] if column in _TEXTS and cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
+    return unguarded(cell) if column in _TEXTS else cell
 
 
 def _as_text(value: object) -> str | None:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.metrics.dimensions import Interval
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
+from opencode_monitor.metrics.measures import CostNumber
+from opencode_monitor.metrics.time_range import TimeRange
 from opencode_monitor.reports.anomalies import TOTAL_KEY, Judgement, Scope, find_days, find_sessions
 from opencode_monitor.reports.backtest import backtest
 from opencode_monitor.reports.budget import check_budget
 from opencode_monitor.reports.detectors import WINDOW_DAYS
 from opencode_monitor.reports.forecast import Horizon, forecast
 from opencode_monitor.reports.spend import Amount, Spend
-from opencode_monitor.repositories.costs import CostRepository, Interval, TimeRange
+from opencode_monitor.repositories.costs import CostRepository
 from opencode_monitor.repositories.spend import SpendRepository
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def find_anomalies(
     tz: ZoneInfo,
     settings: Settings,
     cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
     limit: int = 3,
 ) -> Judgement:
     """Judge the days, and the sessions, of a database.
@@ -74,11 +78,12 @@ def find_anomalies(
         tz: The zone whose days count.
         settings: By which rule.
         cost_number: Which of the three numbers.
+        filters: Whose calls are looked at; the others are in no baseline either.
         limit: How many drivers to name at most.
     """
     repository = SpendRepository(session)
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number) or today
+    begun = _begun(session, tz, cost_number, filters) or today
     first = first or begun
     start = _midnight(first - timedelta(days=WINDOW_DAYS), tz)
     # A session is judged by all of its calls, also those after the range.
@@ -94,16 +99,17 @@ def find_anomalies(
             usd=row.usd,
             unknown_calls=row.unknown_calls,
         )
-        for row in repository.rows(TimeRange(start, stop), tz=tz.key, cost_number=cost_number)
+        for row in repository.rows(TimeRange(start, stop), tz=tz.key, cost_number=cost_number, filters=filters)
     ]
     judgements = []
     for scope in dict.fromkeys(scopes):
         if scope == Scope.SESSION:
-            before = {root_of(one, parents) for one in repository.sessions_begun_before(start)}
+            before = {root_of(one, parents) for one in repository.sessions_begun_before(start, filters=filters)}
             found = find_sessions(spends, first=first, end=end, today=today, settings=settings, begun_before=before, limit=limit)
         else:
-            total = {TOTAL_KEY: begun}
-            since = total if scope == Scope.TOTAL else repository.first_days(scope.value, tz=tz.key, cost_number=cost_number)
+            since = {TOTAL_KEY: begun}
+            if scope != Scope.TOTAL:
+                since = repository.first_days(scope.value, tz=tz.key, cost_number=cost_number, filters=filters)
             found = find_days(spends, scope=scope, first=first, end=end, today=today, settings=settings, since=since, limit=limit)
         judgements.append(found)
     return Judgement(
@@ -116,7 +122,13 @@ def find_anomalies(
 
 
 def make_forecasts(
-    session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    horizons: Sequence[Horizon],
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> list[Forecast]:
     """Forecast from what a database holds.
 
@@ -126,10 +138,11 @@ def make_forecasts(
         now: The current time: its day is not over.
         tz: The zone whose days count.
         cost_number: Which of the three numbers.
+        filters: Whose calls count.
     """
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number)
-    days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number)
+    begun = _begun(session, tz, cost_number, filters)
+    days = read_days(session, first=today - _LONGEST_PERIOD, now=now, tz=tz, cost_number=cost_number, filters=filters)
     return [forecast(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
 
 
@@ -147,9 +160,9 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
     time_range = TimeRange(_midnight(today - _LONGEST_PERIOD, tz), _midnight(today + timedelta(days=1), tz))
     checked = []
     for budget in budgets:
-        number, scope = budget.cost_number, budget.scope
-        rows = repository.days(time_range, tz=tz.key, cost_number=number, scope=scope)
-        span = repository.span(tz=tz.key, cost_number=number, scope=scope)
+        number, filters = budget.cost_number, budget.scope.filters
+        rows = repository.days(time_range, tz=tz.key, cost_number=number, filters=filters)
+        span = repository.span(tz=tz.key, cost_number=number, filters=filters)
         check = check_budget(
             {row.day: Amount.of(row.usd, row.unknown_calls) for row in rows},
             usd=budget.usd,
@@ -162,24 +175,36 @@ def check_budgets(session: DatabaseSession, budgets: Sequence[Budget], *, now: d
                 budget=budget,
                 check=check,
                 calls=sum(row.calls for row in rows if row.day >= check.first),
-                unmatched=tuple(repository.unmatched(scope)),
+                unmatched=tuple(repository.unmatched(filters)),
             )
         )
     return checked
 
 
 def run_backtests(
-    session: DatabaseSession, *, horizons: Sequence[Horizon], now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    horizons: Sequence[Horizon],
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> list[Backtest]:
     """Tell how good the forecasts would have been over all that a database holds; arguments as for `make_forecasts`."""
     today = now.astimezone(tz).date()
-    begun = _begun(session, tz, cost_number)
-    days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number)
+    begun = _begun(session, tz, cost_number, filters)
+    days = read_days(session, first=begun, now=now, tz=tz, cost_number=cost_number, filters=filters)
     return [backtest(days, horizon=horizon, today=today, begun=begun) for horizon in horizons]
 
 
 def read_days(
-    session: DatabaseSession, *, first: date | None, now: datetime, tz: ZoneInfo, cost_number: CostNumber = CostNumber.LIST
+    session: DatabaseSession,
+    *,
+    first: date | None,
+    now: datetime,
+    tz: ZoneInfo,
+    cost_number: CostNumber = CostNumber.LIST,
+    filters: Filters = EVERYTHING,
 ) -> Mapping[date, Amount]:
     """Return what each day with calls cost, up to today.
 
@@ -189,10 +214,11 @@ def read_days(
         now: The current time.
         tz: The zone whose days count.
         cost_number: Which of the three numbers.
+        filters: Whose calls count.
     """
     end = _midnight(now.astimezone(tz).date() + timedelta(days=1), tz)
     time_range = TimeRange(None if first is None else _midnight(first, tz), end)
-    rows = CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range)
+    rows = CostRepository(session).by_period(Interval.DAY, tz=tz.key, time_range=time_range, filters=filters)
     return {
         row.period: Amount.of(getattr(row, cost_number.field), getattr(row, cost_number.unknown_field))
         for row in rows
@@ -216,8 +242,8 @@ def root_of(session_id: str, parents: Mapping[str, str]) -> str:
     return root
 
 
-def _begun(session: DatabaseSession, tz: ZoneInfo, cost_number: CostNumber) -> date | None:
-    span = SpendRepository(session).span(tz=tz.key, cost_number=cost_number)
+def _begun(session: DatabaseSession, tz: ZoneInfo, cost_number: CostNumber, filters: Filters) -> date | None:
+    span = SpendRepository(session).span(tz=tz.key, cost_number=cost_number, filters=filters)
     return None if span is None else span[0]
 
 

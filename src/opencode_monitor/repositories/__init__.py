@@ -1,40 +1,48 @@
 """Thin, typed access to the tables: a repository receives a session, refines statements, and never commits."""
 
-from opencode_monitor.metrics.usage import CostNumber
-from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, PartUsage, ToolUsage
+from opencode_monitor.metrics.dimensions import CALL_DIMENSIONS, DIMENSIONS, PART_DIMENSIONS, Calendar, Interval
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
+from opencode_monitor.metrics.measures import MEASURES, CostNumber
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
+from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, ToolUsage
 from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.billing import BillingRepository
-from opencode_monitor.repositories.budgets import Budget, BudgetRepository, make_budget
+from opencode_monitor.repositories.budgets import Budget, BudgetRepository, SpendScope, make_budget
 from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
-    NO_USAGE,
     AgentUsage,
     CostRepository,
-    Interval,
     ModelUsage,
     PeriodUsage,
     ProjectModelUsage,
     ProjectUsage,
     SessionUsage,
-    TimeRange,
-    Usage,
 )
 from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
-from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow, SpendScope
+from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage
+from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
 from opencode_monitor.repositories.usage import ImportIssueRepository, MessageRepository, SessionRepository
 
 __all__ = [
+    "ALL_TIME",
+    "CALL_DIMENSIONS",
+    "DIMENSIONS",
+    "EVERYTHING",
+    "MEASURES",
     "NOTHING_UNRECORDED",
+    "NO_PART_USAGE",
     "NO_USAGE",
+    "PART_DIMENSIONS",
     "AgentUsage",
     "AttributionRepository",
     "BillingRepository",
     "Budget",
     "BudgetRepository",
+    "Calendar",
     "CarriedPart",
     "CarriedRepository",
     "CarriedTotal",
@@ -44,6 +52,7 @@ __all__ = [
     "ErrorCount",
     "ErrorRepository",
     "FileUsage",
+    "Filters",
     "ImportIssueRepository",
     "Interval",
     "MessageRepository",

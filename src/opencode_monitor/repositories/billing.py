@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
+    from opencode_monitor.metrics.time_range import TimeRange
     from opencode_monitor.pricing.adjustments import Billing, Fee
-    from opencode_monitor.repositories.costs import TimeRange
 
 
 class BillingRepository:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from opencode_monitor.db.types import MONEY_SCALE
 from opencode_monitor.errors import NotFoundError, UsageError
-from opencode_monitor.metrics.usage import CostNumber
+from opencode_monitor.metrics.dimensions import Interval
+from opencode_monitor.metrics.filters import Filters
+from opencode_monitor.metrics.measures import CostNumber
 from opencode_monitor.models import BudgetRow
 from opencode_monitor.repositories.base import Repository
-from opencode_monitor.repositories.costs import Interval
-from opencode_monitor.repositories.spend import EVERYTHING, SpendScope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 
 MAX_BUDGET_USD = Decimal(1_000_000_000)
 """The most that a budget may be: more is a slip of the hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendScope:
+    """Whose calls a budget is about: those that match every pattern that is given; for what a pattern is, see `Filters`.
+
+    Attributes:
+        project: A pattern for what a project is called.
+        model: A pattern for "provider/model"; one without a slash is for what stands after the provider.
+        agent: A pattern for who called.
+    """
+
+    project: str | None = None
+    model: str | None = None
+    agent: str | None = None
+
+    @property
+    def filters(self) -> Filters:
+        """The same as filters."""
+        given = {"project": self.project, "model": self.model, "agent": self.agent}
+        return Filters(**{kind: (pattern,) for kind, pattern in given.items() if pattern is not None})
+
+
+ALL_SPEND = SpendScope()
+"""The scope of all calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +74,7 @@ def make_budget(
     *,
     every: Interval,
     cost_number: CostNumber = CostNumber.LIST,
-    scope: SpendScope = EVERYTHING,
+    scope: SpendScope = ALL_SPEND,
     note: str | None = None,
 ) -> Budget:
     """Make a budget; one with the same name takes its place when it is stored.

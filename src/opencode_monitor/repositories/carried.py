@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money
 from opencode_monitor.metrics.carried import BASE_SUFFIX, open_sessions
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Attachment, CarriedCost, FileOperation, Message, Part, ToolCall
-from opencode_monitor.repositories.costs import TimeRange
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,7 +79,7 @@ class CarriedRepository:
         self.session = session
 
     def most_carried(
-        self, time_range: TimeRange = TimeRange(), *, session_id: str | None = None, limit: int | None = None
+        self, time_range: TimeRange = ALL_TIME, *, session_id: str | None = None, limit: int | None = None
     ) -> list[CarriedPart]:
         """Return the parts whose carrying cost most.
 
@@ -118,7 +118,7 @@ class CarriedRepository:
         )
         return [CarriedPart(**row) for row in self.session.execute(statement).mappings().all()]
 
-    def total(self, time_range: TimeRange = TimeRange(), *, session_id: str | None = None) -> CarriedTotal:
+    def total(self, time_range: TimeRange = ALL_TIME, *, session_id: str | None = None) -> CarriedTotal:
         """Return the sums; arguments as for `most_carried`."""
 
         def usd(column: Any, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Decimal]:
@@ -138,8 +138,5 @@ class CarriedRepository:
         return CarriedTotal(**row, open_sessions=number)
 
     def _in_range(self, statement: sa.Select[Any], time_range: TimeRange, session_id: str | None) -> sa.Select[Any]:
-        if time_range.start is not None:
-            statement = statement.where(CarriedCost.created_at >= time_range.start)
-        if time_range.end is not None:
-            statement = statement.where(CarriedCost.created_at < time_range.end)
+        statement = statement.where(*time_range.holds(CarriedCost.created_at))
         return statement if session_id is None else statement.where(CarriedCost.session_id == session_id)

@@ -1,16 +1,18 @@
-"""What was spent: sums over messages, by period, by model, by session."""
+"""What was spent: sums over calls, by any of their dimensions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from decimal import Decimal
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from opencode_monitor.metrics.usage import CostNumber, usage_columns
+from opencode_monitor.metrics.dimensions import CALL_DIMENSIONS, OF_MESSAGES, UTC_CALENDAR, Calendar, Interval, joined
+from opencode_monitor.metrics.filters import EVERYTHING
+from opencode_monitor.metrics.measures import IS_BILLED, CostNumber, call_measures, total_tokens
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, Project, Session
+from opencode_monitor.repositories.row_types import Usage, row_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,60 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-
-class Interval(StrEnum):
-    """How long a period of a report is; weeks begin on Monday (ISO)."""
-
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-
-
-@dataclass(frozen=True, slots=True)
-class TimeRange:
-    """A half-open range of time, in UTC; None leaves an end open."""
-
-    start: datetime | None = None
-    end: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens and cost of some calls; money in USD.
-
-    Attributes:
-        sessions: Sessions with a call of their own among them.
-        calls: Model calls with recorded usage; copies made by a fork are left out here and in every sum.
-        input_tokens: Uncached prompt tokens.
-        cache_read_tokens: Prompt tokens read from the provider's cache.
-        cache_write_tokens: Prompt tokens written to it.
-        output_tokens: Visible output.
-        reasoning_tokens: Reasoning, beside the output.
-        cost_usd: At list price; None where there are calls and none has a price, "at least" where some have none.
-        reported_cost_usd: As OpenCode stored it; None where there are calls and it stored a cost for none of them.
-        paid_cost_usd: Out of pocket, flat fees left out; None where there are calls and it is known for none of them.
-        unpriced_calls: Calls without a price.
-        unreported_calls: Calls for which OpenCode stored no cost.
-        paid_unknown_calls: Calls of which nobody can say what was paid: metered ones without a price.
-        copied_calls: Calls that a fork copied.
-        unrecorded_calls: Calls stored without usage: failed, cut off, or still running.
-    """
-
-    sessions: int
-    calls: int
-    input_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    cost_usd: Decimal | None
-    reported_cost_usd: Decimal | None
-    paid_cost_usd: Decimal | None
-    unpriced_calls: int
-    unreported_calls: int
-    paid_unknown_calls: int
-    copied_calls: int
-    unrecorded_calls: int
+    from opencode_monitor.metrics.filters import Filters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +32,7 @@ class PeriodUsage(Usage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUsage(Usage):
-    """Usage of one model, "vendor/model" as OpenCode names it."""
+    """Usage of one model, "provider/model" as OpenCode names it."""
 
     model: str
 
@@ -123,7 +72,6 @@ class SessionUsage(Usage):
 
 
 Row = TypeVar("Row", bound=Usage)
-_OWN_SESSIONS = sa.func.count(Message.session_id.distinct()).filter(Message.role == "assistant", Message.copied_from.is_(None))
 _IS_CALL = sa.or_(Message.role == "assistant", Message.call_count > 0)
 
 
@@ -133,89 +81,100 @@ class CostRepository:
     def __init__(self, session: DatabaseSession) -> None:
         self.session = session
 
-    def total(self, time_range: TimeRange = TimeRange()) -> Usage:
-        """Return the sum of all calls in a range."""
-        return self._rows(Usage, {}, time_range)[0]
+    def total(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> Usage:
+        """Return the sum of all calls in a range.
 
-    def by_period(self, interval: Interval, *, tz: str, time_range: TimeRange = TimeRange()) -> list[PeriodUsage]:
+        Args:
+            time_range: What to look at.
+            filters: Whose calls count.
+        """
+        return Usage(**self._mappings(self._statement({}, time_range, filters).where(_IS_CALL))[0])
+
+    def by(
+        self,
+        *dimensions: str,
+        time_range: TimeRange = ALL_TIME,
+        filters: Filters = EVERYTHING,
+        calendar: Calendar = UTC_CALENDAR,
+        sort: str | None = None,
+        limit: int | None = None,
+        cost_number: CostNumber = CostNumber.LIST,
+    ) -> list[Usage]:
+        """Return one row for each group of calls that some dimensions tell apart.
+
+        Args:
+            dimensions: Names out of `CALL_DIMENSIONS`: day, week, month, hour, model, provider, vendor, agent, project, session, machine.
+            time_range: What to look at.
+            filters: Whose calls count.
+            calendar: Which days and weeks count.
+            sort: `cost`, `tokens` or `calls` (most first, unknown costs last); else by the dimensions, in their order.
+            limit: At most so many rows.
+            cost_number: Which of the three numbers `cost` means.
+
+        Returns:
+            Rows with a field for each dimension, named by its `key`; all of them together sum to `total`.
+        """
+        order = None if sort is None else _most(sort, cost_number)
+        return self._by(row_type(Usage, *dimensions), dimensions, time_range, filters, calendar, order, limit)
+
+    def by_period(
+        self, interval: Interval, *, tz: str, time_range: TimeRange = ALL_TIME, filters: Filters = EVERYTHING
+    ) -> list[PeriodUsage]:
         """Return one row per period with calls, oldest first; calls whose time is not known come last.
 
         Args:
-            interval: How long a period is.
+            interval: How long a period is; weeks begin on Monday.
             tz: The IANA zone whose days count.
             time_range: What to look at.
+            filters: Whose calls count.
         """
-        local = sa.func.timezone(tz, sa.func.timezone("UTC", Message.created_at))
-        period = sa.cast(sa.func.date_trunc(interval.value, local), sa.Date)
-        return self._rows(PeriodUsage, {"period": period}, time_range, order_by=(period.asc().nulls_last(),))
+        return self._by(PeriodUsage, (interval,), time_range, filters, Calendar(tz=tz))
 
-    def by_model(self, time_range: TimeRange = TimeRange(), *, cost_number: CostNumber = CostNumber.LIST) -> list[ModelUsage]:
+    def by_model(
+        self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING, cost_number: CostNumber = CostNumber.LIST
+    ) -> list[ModelUsage]:
         """Return one row per model, the most expensive first and those of unknown cost last.
 
         Args:
             time_range: What to look at.
+            filters: Whose calls count.
             cost_number: By which of the three numbers to order.
         """
-        model = sa.func.coalesce(Message.model_id, "unknown")
-        cost = usage_columns()[cost_number.field]
-        return self._rows(ModelUsage, {"model": model}, time_range, order_by=(cost.desc().nulls_last(), model))
+        return self._by(ModelUsage, ("model",), time_range, filters, order=_most("cost", cost_number))
 
     def by_agent(
         self,
-        time_range: TimeRange = TimeRange(),
+        time_range: TimeRange = ALL_TIME,
         *,
+        filters: Filters = EVERYTHING,
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
     ) -> list[AgentUsage]:
-        """Return one row per agent.
-
-        Args:
-            time_range: What to look at.
-            sort: `cost`, `tokens` or `calls` (most first, unknown costs last).
-            limit: At most so many rows.
-            cost_number: Which of the three numbers `cost` means.
-        """
-        agent = sa.func.coalesce(Message.agent, "unknown")
-        statement = self._statement({"agent": agent}, time_range).group_by(agent).order_by(_most(sort, cost_number), agent).limit(limit)
-        return [AgentUsage(**row) for row in self._mappings(statement)]
+        """Return one row per agent; arguments as for `by`."""
+        return self._by(AgentUsage, ("agent",), time_range, filters, order=_most(sort, cost_number), limit=limit)
 
     def by_project(
         self,
-        time_range: TimeRange = TimeRange(),
+        time_range: TimeRange = ALL_TIME,
         *,
+        filters: Filters = EVERYTHING,
         sort: str = "cost",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
     ) -> list[ProjectUsage]:
-        """Return one row per project; arguments as for `by_agent`."""
-        project = project_name()
-        statement = (
-            self._statement({"project": project}, time_range)
-            .join(Session, Session.session_id == Message.session_id)
-            .join(Project, Project.project_id == Session.project_id, isouter=True)
-            .group_by(project)
-            .order_by(_most(sort, cost_number), project)
-            .limit(limit)
-        )
-        return [ProjectUsage(**row) for row in self._mappings(statement)]
+        """Return one row per project; arguments as for `by`."""
+        return self._by(ProjectUsage, ("project",), time_range, filters, order=_most(sort, cost_number), limit=limit)
 
-    def by_project_and_model(self, time_range: TimeRange = TimeRange()) -> list[ProjectModelUsage]:
+    def by_project_and_model(self, time_range: TimeRange = ALL_TIME) -> list[ProjectModelUsage]:
         """Return one row per project and model that it used, by name."""
-        dimensions = {"project": project_name(), "model": sa.func.coalesce(Message.model_id, "unknown")}
-        statement = (
-            self._statement(dimensions, time_range)
-            .join(Session, Session.session_id == Message.session_id)
-            .join(Project, Project.project_id == Session.project_id, isouter=True)
-            .group_by(*dimensions.values())
-            .order_by(*dimensions.values())
-        )
-        return [ProjectModelUsage(**row) for row in self._mappings(statement)]
+        return self._by(ProjectModelUsage, ("project", "model"), time_range, EVERYTHING)
 
     def by_session(
         self,
-        time_range: TimeRange = TimeRange(),
+        time_range: TimeRange = ALL_TIME,
         *,
+        filters: Filters = EVERYTHING,
         sort: str = "started",
         limit: int | None = None,
         cost_number: CostNumber = CostNumber.LIST,
@@ -224,12 +183,13 @@ class CostRepository:
 
         Args:
             time_range: What to look at.
-            sort: `started` (latest first), `cost` or `tokens` (most first).
+            filters: Whose calls count.
+            sort: `started` (latest first), `cost`, `tokens` or `calls` (most first).
             limit: At most so many rows.
             cost_number: Which of the three numbers `cost` means.
         """
         order = sa.desc(Session.created_at).nulls_last() if sort == "started" else _most(sort, cost_number)
-        dimensions = {
+        keys = {
             "session_id": Session.session_id,
             "title": Session.title,
             "project": sa.func.coalesce(Project.name, Project.worktree, Session.directory),
@@ -237,10 +197,10 @@ class CostRepository:
             "started_at": Session.created_at,
         }
         statement = (
-            self._statement({**dimensions, "agent": sa.func.mode().within_group(Message.agent)}, time_range, calls_only=False)
+            self._statement({**keys, "agent": sa.func.mode().within_group(Message.agent)}, time_range, filters)
             .join(Session, Session.session_id == Message.session_id)
             .join(Project, Project.project_id == Session.project_id, isouter=True)
-            .group_by(*dimensions.values())
+            .group_by(*keys.values())
             .order_by(order, Session.session_id)
             .limit(limit)
         )
@@ -248,77 +208,56 @@ class CostRepository:
 
     def of_sessions(self, session_ids: Sequence[str]) -> Usage:
         """Return the sums over some sessions."""
-        statement = self._statement({}, TimeRange()).where(Message.session_id.in_(session_ids))
+        statement = self._statement({}, ALL_TIME, EVERYTHING).where(_IS_CALL, Message.session_id.in_(session_ids))
         return Usage(**self._mappings(statement)[0])
 
-    def without_model(self, time_range: TimeRange = TimeRange()) -> int:
-        """Return how many calls in a range have no price because OpenCode does not store their model."""
-        is_nameless = sa.and_(Message.model_id.is_(None), Message.message_cost_usd.is_(None), Message.copied_from.is_(None))
-        statement = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(Message.call_count), 0), sa.Integer)).where(is_nameless)
-        return int(self.session.execute(_within(statement, time_range)).scalar_one())
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Return when the first and the last call were made, in UTC; None where there is none."""
+        at = Message.created_at
+        first, last = self.session.execute(sa.select(sa.func.min(at), sa.func.max(at)).where(_IS_CALL)).one()
+        return None if first is None or last is None else (first, last)
 
-    def _rows(
+    def without_model(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> int:
+        """Return how many calls in a range have no price because OpenCode does not store their model."""
+        is_nameless = sa.and_(Message.model_id.is_(None), Message.message_cost_usd.is_(None), IS_BILLED)
+        count = sa.cast(sa.func.coalesce(sa.func.sum(Message.call_count), 0), sa.Integer)
+        conditions = (*time_range.holds(Message.created_at), *filters.of_calls())
+        return int(self.session.execute(sa.select(count).where(is_nameless, *conditions)).scalar_one())
+
+    def _by(
         self,
-        row_type: type[Row],
-        dimensions: dict[str, sa.ColumnElement[Any]],
+        row: type[Row],
+        dimensions: Sequence[str],
         time_range: TimeRange,
-        *,
-        order_by: Sequence[sa.ColumnElement[Any]] = (),
+        filters: Filters,
+        calendar: Calendar = UTC_CALENDAR,
+        order: sa.ColumnElement[Any] | None = None,
+        limit: int | None = None,
     ) -> list[Row]:
-        statement = self._statement(dimensions, time_range).group_by(*dimensions.values()).order_by(*order_by)
-        return [row_type(**row) for row in self._mappings(statement)]
+        chosen = [CALL_DIMENSIONS[name] for name in dimensions]
+        keys = {dimension.key: dimension.column(OF_MESSAGES, calendar) for dimension in chosen}
+        by_key = [column.asc().nulls_last() for column in keys.values()]
+        statement = joined(self._statement(keys, time_range, filters), dimensions, Message.session_id).where(_IS_CALL)
+        statement = statement.group_by(*keys.values()).order_by(*(by_key if order is None else [order, *by_key])).limit(limit)
+        return [row(**values) for values in self._mappings(statement)]
 
     def _mappings(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.session.execute(statement).mappings()]
 
-    def _statement(self, dimensions: dict[str, Any], time_range: TimeRange, *, calls_only: bool = True) -> sa.Select[Any]:
-        statement = sa.select(
-            *(column.label(name) for name, column in dimensions.items()),
-            _OWN_SESSIONS.label("sessions"),
-            *(column.label(name) for name, column in usage_columns().items()),
-        ).select_from(Message)
-        if calls_only:
-            statement = statement.where(_IS_CALL)
-        return _within(statement, time_range)
-
-
-def _within(statement: sa.Select[Any], time_range: TimeRange) -> sa.Select[Any]:
-    if time_range.start is not None:
-        statement = statement.where(Message.created_at >= time_range.start)
-    if time_range.end is not None:
-        statement = statement.where(Message.created_at < time_range.end)
-    return statement
-
-
-def project_name() -> sa.ColumnElement[str]:
-    """Return what a project is called: its name, else its working tree, else the directory of its sessions."""
-    return sa.func.coalesce(Project.name, Project.worktree, Session.directory, "unknown")
+    def _statement(self, keys: dict[str, Any], time_range: TimeRange, filters: Filters) -> sa.Select[Any]:
+        columns = {**keys, **call_measures()}
+        return (
+            sa.select(*(column.label(name) for name, column in columns.items()))
+            .select_from(Message)
+            .where(*time_range.holds(Message.created_at), *filters.of_calls())
+        )
 
 
 def _most(sort: str, cost_number: CostNumber) -> sa.ColumnElement[Any]:
-    columns = usage_columns()
-    tokens = sum((columns[name] for name in columns if name.endswith("_tokens")), sa.literal(0))
-    return sa.desc({"cost": columns[cost_number.field], "tokens": tokens, "calls": columns["calls"]}[sort]).nulls_last()
-
-
-NO_USAGE = Usage(
-    sessions=0,
-    calls=0,
-    input_tokens=0,
-    cache_read_tokens=0,
-    cache_write_tokens=0,
-    output_tokens=0,
-    reasoning_tokens=0,
-    cost_usd=Decimal(0),
-    reported_cost_usd=Decimal(0),
-    paid_cost_usd=Decimal(0),
-    unpriced_calls=0,
-    unreported_calls=0,
-    paid_unknown_calls=0,
-    copied_calls=0,
-    unrecorded_calls=0,
-)
-"""The sums over nothing."""
-
-USAGE_FIELDS = tuple(field.name for field in fields(Usage))
-"""The names of the sums, in their order."""
+    columns = call_measures()
+    orders: dict[str, sa.ColumnElement[Any]] = {
+        "cost": columns[cost_number.field],
+        "tokens": total_tokens(columns),
+        "calls": columns["calls"],
+    }
+    return orders[sort].desc().nulls_last()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
+from opencode_monitor.metrics.measures import IS_BILLED
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import CostBasis, ErrorEvent, Message, Part, ToolCall
-from opencode_monitor.repositories.costs import TimeRange
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -50,19 +52,19 @@ class ErrorRepository:
         self.session = session
 
     def by_category(
-        self, time_range: TimeRange = TimeRange(), *, tool: str | None = None, sort: str = "errors", limit: int | None = None
+        self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING, sort: str = "errors", limit: int | None = None
     ) -> list[ErrorCount]:
         """Return one row per category and severity.
 
         Args:
             time_range: What to look at.
-            tool: Only errors that this tool ended in.
+            filters: Whose calls count; with a tool only the errors that it ended in.
             sort: `errors`, `sessions` or `cost` (most first, unknown costs last).
             limit: At most so many rows.
         """
         counts = self._counts()
         statement = (
-            _errors(time_range, tool)
+            _errors(time_range, filters)
             .add_columns(ErrorEvent.error_category.label("category"), ErrorEvent.error_severity.label("severity"), *counts.values())
             .group_by(ErrorEvent.error_category, ErrorEvent.error_severity)
             .order_by(
@@ -74,15 +76,15 @@ class ErrorRepository:
         )
         return [ErrorCount(**row) for row in self.session.execute(statement).mappings()]
 
-    def total(self, time_range: TimeRange = TimeRange(), *, tool: str | None = None) -> ErrorCount:
+    def total(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> ErrorCount:
         """Return the sum over all categories.
 
         Args:
             time_range: What to look at.
-            tool: Only errors that this tool ended in.
+            filters: Whose calls count; with a tool only the errors that it ended in.
         """
         nothing = (sa.null().label("category"), sa.null().label("severity"))
-        statement = _errors(time_range, tool).add_columns(*nothing, *self._counts().values())
+        statement = _errors(time_range, filters).add_columns(*nothing, *self._counts().values())
         return ErrorCount(**self.session.execute(statement).mappings().one())
 
     @staticmethod
@@ -103,17 +105,12 @@ class ErrorRepository:
         return {name: count.label(name) for name, count in counts.items()}
 
 
-def _errors(time_range: TimeRange, tool: str | None) -> sa.Select[Any]:
-    statement = (
+def _errors(time_range: TimeRange, filters: Filters) -> sa.Select[Any]:
+    return (
         sa.select()
         .select_from(ErrorEvent)
         .join(Part, Part.part_id == ErrorEvent.part_id)
         .join(Message, Message.message_id == Part.message_id)
         .outerjoin(ToolCall, ToolCall.part_id == ErrorEvent.part_id)
-        .where(Message.copied_from.is_(None))
+        .where(IS_BILLED, *time_range.holds(Message.created_at), *filters.of_calls(), *filters.of_parts())
     )
-    if time_range.start is not None:
-        statement = statement.where(Message.created_at >= time_range.start)
-    if time_range.end is not None:
-        statement = statement.where(Message.created_at < time_range.end)
-    return statement if tool is None else statement.where(ToolCall.tool_name == tool)

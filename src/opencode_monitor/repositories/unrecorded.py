@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from opencode_monitor.models import Message, Project, Session, UnrecordedCall
-from opencode_monitor.repositories.costs import project_name
+from opencode_monitor.metrics.dimensions import CALL_DIMENSIONS, OF_ESTIMATES, UTC_CALENDAR, Calendar, joined
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
+from opencode_monitor.models import Message, UnrecordedCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
 
     from sqlalchemy.orm import Session as DatabaseSession
-
-    from opencode_monitor.db.base import Base
-    from opencode_monitor.repositories.costs import Interval, TimeRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,48 +43,37 @@ class UnrecordedRepository:
     def __init__(self, session: DatabaseSession) -> None:
         self.session = session
 
-    def total(self, time_range: TimeRange) -> UnrecordedSpend:
-        """Return the sum of the estimates in a range."""
-        return self._grouped(None, time_range).get(None, NOTHING_UNRECORDED)
-
-    def by_period(self, interval: Interval, *, tz: str, time_range: TimeRange) -> dict[date | None, UnrecordedSpend]:
-        """Return the estimates by the first day of their period.
+    def total(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> UnrecordedSpend:
+        """Return the sum of the estimates in a range.
 
         Args:
-            interval: How long a period is.
-            tz: The IANA zone whose days count.
             time_range: What to look at.
+            filters: Whose calls count.
         """
-        local = sa.func.timezone(tz, sa.func.timezone("UTC", UnrecordedCall.created_at))
-        return self._grouped(sa.cast(sa.func.date_trunc(interval.value, local), sa.Date), time_range)
+        return self.by(time_range=time_range, filters=filters).get((), NOTHING_UNRECORDED)
 
-    def by_model(self, time_range: TimeRange) -> dict[str, UnrecordedSpend]:
-        """Return the estimates by model; a title's is the one that OpenCode asks for titles."""
-        return self._grouped(sa.func.coalesce(UnrecordedCall.model_id, "unknown"), time_range)
+    def by(
+        self,
+        *dimensions: str,
+        time_range: TimeRange = ALL_TIME,
+        filters: Filters = EVERYTHING,
+        calendar: Calendar = UTC_CALENDAR,
+    ) -> dict[tuple[Any, ...], UnrecordedSpend]:
+        """Return the estimates by some dimensions of calls; arguments as for `CostRepository.by`.
 
-    def by_agent(self, time_range: TimeRange) -> dict[str, UnrecordedSpend]:
-        """Return the estimates by agent: that of the message which was cut off, `title` for a title."""
-        is_title = UnrecordedCall.kind.in_(("title", "message_title"))
-        agent = sa.case((is_title, "title"), else_=sa.func.coalesce(Message.agent, "unknown"))
-        return self._grouped(agent, time_range, (Message, Message.message_id == UnrecordedCall.message_id))
+        The model of a title is the one that OpenCode asks for titles, its agent is called `title`.
+        """
+        keys = [CALL_DIMENSIONS[name].column(OF_ESTIMATES, calendar) for name in dimensions]
+        return self._grouped(keys, time_range, filters, dimensions)
 
-    def by_project(self, time_range: TimeRange) -> dict[str, UnrecordedSpend]:
-        """Return the estimates by project, named as in `CostRepository.by_project`."""
-        session = (Session, Session.session_id == UnrecordedCall.session_id)
-        return self._grouped(project_name(), time_range, session, (Project, Project.project_id == Session.project_id))
+    def by_kind(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> dict[str, UnrecordedSpend]:
+        """Return the estimates by kind, the most calls first; arguments as for `total`."""
+        found = self._grouped([UnrecordedCall.kind], time_range, filters)
+        return {kind: spend for (kind,), spend in sorted(found.items(), key=lambda item: (-item[1].estimated_unrecorded_calls, item[0]))}
 
-    def by_session(self, time_range: TimeRange) -> dict[str, UnrecordedSpend]:
-        """Return the estimates by session."""
-        return self._grouped(UnrecordedCall.session_id, time_range)
-
-    def by_kind(self, time_range: TimeRange) -> dict[str, UnrecordedSpend]:
-        """Return the estimates by kind, the most calls first."""
-        found = self._grouped(UnrecordedCall.kind, time_range)
-        return dict(sorted(found.items(), key=lambda item: (-item[1].estimated_unrecorded_calls, item[0])))
-
-    def calls(self, time_range: TimeRange) -> Sequence[UnrecordedCall]:
-        """Return the estimates in a range, the latest first."""
-        statement = _within(sa.select(UnrecordedCall), time_range)
+    def calls(self, time_range: TimeRange = ALL_TIME, *, filters: Filters = EVERYTHING) -> Sequence[UnrecordedCall]:
+        """Return the estimates in a range, the latest first; arguments as for `total`."""
+        statement = _within(sa.select(UnrecordedCall), time_range, filters)
         return self.session.scalars(statement.order_by(UnrecordedCall.created_at.desc().nulls_last(), UnrecordedCall.unrecorded_id)).all()
 
     def of_session(self, session_id: str) -> Sequence[UnrecordedCall]:
@@ -94,27 +81,26 @@ class UnrecordedRepository:
         statement = sa.select(UnrecordedCall).where(UnrecordedCall.session_id == session_id)
         return self.session.scalars(statement.order_by(UnrecordedCall.created_at.asc().nulls_last(), UnrecordedCall.unrecorded_id)).all()
 
-    def _grouped(self, key: Any, time_range: TimeRange, *joins: tuple[type[Base], sa.ColumnElement[bool]]) -> dict[Any, UnrecordedSpend]:
-        columns = (
-            (sa.null() if key is None else key).label("key"),
+    def _grouped(
+        self, keys: Sequence[sa.ColumnElement[Any] | Any], time_range: TimeRange, filters: Filters, dimensions: Sequence[str] = ()
+    ) -> dict[tuple[Any, ...], UnrecordedSpend]:
+        sums = (
             sa.func.sum(UnrecordedCall.estimated_cost_usd),
             sa.func.count(UnrecordedCall.unrecorded_id),
             sa.func.count().filter(UnrecordedCall.estimated_cost_usd.is_(None)),
         )
-        statement = _within(sa.select(*columns).select_from(UnrecordedCall), time_range)
-        for model, condition in joins:
-            statement = statement.join(model, condition, isouter=True)
-        rows = self.session.execute(statement if key is None else statement.group_by(key)).all()
+        statement = _within(sa.select(*keys, *sums).select_from(UnrecordedCall), time_range, filters, dimensions)
+        rows = self.session.execute(joined(statement, dimensions, UnrecordedCall.session_id).group_by(*keys)).all()
         return {
-            group: UnrecordedSpend(estimated_unrecorded_usd=usd, estimated_unrecorded_calls=calls, unpriced_estimates=unpriced)
-            for group, usd, calls, unpriced in rows
+            tuple(group): UnrecordedSpend(estimated_unrecorded_usd=usd, estimated_unrecorded_calls=calls, unpriced_estimates=unpriced)
+            for *group, usd, calls, unpriced in rows
             if calls
         }
 
 
-def _within(statement: sa.Select[Any], time_range: TimeRange) -> sa.Select[Any]:
-    if time_range.start is not None:
-        statement = statement.where(UnrecordedCall.created_at >= time_range.start)
-    if time_range.end is not None:
-        statement = statement.where(UnrecordedCall.created_at < time_range.end)
-    return statement
+def _within(statement: sa.Select[Any], time_range: TimeRange, filters: Filters, dimensions: Sequence[str] = ()) -> sa.Select[Any]:
+    if filters.tool:
+        return statement.where(sa.false())  # no tool was called that is known of
+    if filters.agent or "agent" in dimensions:
+        statement = statement.join(Message, Message.message_id == UnrecordedCall.message_id, isouter=True)
+    return statement.where(*time_range.holds(UnrecordedCall.created_at), *filters.of_calls(OF_ESTIMATES))

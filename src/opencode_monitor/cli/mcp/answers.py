@@ -17,21 +17,20 @@ from opencode_monitor.cli.anomalies import finding_object, judgement_warnings, r
 from opencode_monitor.cli.context import now
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, document, plain
-from opencode_monitor.cli.reports import usage_warnings
 from opencode_monitor.cli.session import tree_of
 from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
+from opencode_monitor.cli.usage_report import answer_rows, answer_totals, answer_warnings, usage_warnings
 from opencode_monitor.exports.privacy import hashed
 from opencode_monitor.reports.anomalies import Scope
 from opencode_monitor.reports.detectors import Detector, Sensitivity, Settings
+from opencode_monitor.reports.periods import period_after
 from opencode_monitor.reports.reading import find_anomalies
+from opencode_monitor.reports.usage import Question, answer
 from opencode_monitor.repositories import (
-    NO_USAGE,
-    BillingRepository,
+    Calendar,
     CostRepository,
-    Interval,
     MessageRepository,
     PartRepository,
-    PeriodUsage,
     PricingRepository,
     SessionRepository,
     SpendRepository,
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     )
     from opencode_monitor.cli.ranges import ReportRange
     from opencode_monitor.models import Message
-    from opencode_monitor.repositories import CostNumber, Usage
+    from opencode_monitor.repositories import CostNumber
 
 _DEFAULT_LAST = {"day": "30d", "week": "12w", "month": "1y"}
 _ALL_TIME = {"since": None, "until": None}
@@ -102,32 +101,37 @@ class Answers:
         """Say what a range cost, and what of it each model, agent or project."""
         number, chosen = self.state.cost_number(asked.cost), self._range(asked, "30d")
         with self._open() as session:
-            costs, time_range = CostRepository(session), _time_range(chosen)
-            rows: Sequence[Usage]
-            if asked.by == "model":
-                rows = costs.by_model(time_range, cost_number=number)
-            elif asked.by == "agent":
-                rows = costs.by_agent(time_range, cost_number=number)
-            else:
-                rows = costs.by_project(time_range, cost_number=number)
-            fees = BillingRepository(session).fees(time_range, tz=self.state.zone, now=now())
-            totals, warnings = _totals(session, time_range, number)
-        shown = [self._row(row) for row in rows[: asked.limit]]
-        more = {"fees": [{"provider": plain(one.provider, _NAME_CHARS), "fee_usd": as_json_value(one.fee_usd)} for one in fees]}
-        return self._document("summary", shown, totals, chosen, warnings, number, more={**more, "rows_left_out": len(rows) - len(shown)})
+            question = Question(
+                dimensions=(asked.by,),
+                time_range=_time_range(chosen),
+                calendar=Calendar(tz=self.state.zone.key),
+                cost_number=number,
+                sort="cost",
+            )
+            found = answer(session, question, now=now())
+        shown = [self._told_row(row) for row in answer_rows(found)[: asked.limit]]
+        fees = [{"provider": plain(one.provider, _NAME_CHARS), "fee_usd": as_json_value(one.fee_usd)} for one in found.fees]
+        more = {"fees": fees, "rows_left_out": len(found.rows) - len(shown)}
+        return self._document("summary", shown, answer_totals(found), chosen, _texts(answer_warnings(found)), number, more=more)
 
     def trend(self, asked: TrendArguments) -> dict[str, Any]:
         """Say what each day, week or month of a range cost."""
         number, chosen = self.state.cost_number(asked.cost), self._range(asked, _DEFAULT_LAST[asked.every])
         with self._open() as session:
-            found = CostRepository(session).by_period(Interval(asked.every), tz=self.state.zone.key, time_range=_time_range(chosen))
-            totals, warnings = _totals(session, _time_range(chosen), number)
+            question = Question(
+                dimensions=(asked.every,),
+                time_range=_time_range(chosen),
+                calendar=Calendar(tz=self.state.zone.key),
+                cost_number=number,
+                is_filled=True,
+            )
+            found = answer(session, question, now=now())
         today = now().astimezone(self.state.zone).date()
         rows = [
-            self._row(row) | {"is_complete": row.period is not None and _is_whole(row.period, asked.every, chosen, today)}
-            for row in _filled(found, asked.every, chosen, today)
+            self._told_row(row) | {"is_complete": row["period"] is not None and _is_whole(row["period"], asked.every, chosen, today)}
+            for row in answer_rows(found)
         ]
-        return self._document("trend", rows, totals, chosen, warnings, number)
+        return self._document("trend", rows, answer_totals(found), chosen, _texts(answer_warnings(found)), number)
 
     def top_sessions(self, asked: TopSessionsArguments) -> dict[str, Any]:
         """Say which sessions of a range cost most."""
@@ -135,7 +139,8 @@ class Answers:
         with self._open() as session:
             rows = CostRepository(session).by_session(_time_range(chosen), sort=asked.sort, limit=asked.limit, cost_number=number)
             totals, warnings = _totals(session, _time_range(chosen), number)
-        return self._document("top-sessions", [self._row(row) for row in rows], totals, chosen, warnings, number)
+        shown = [self._told_row(dataclasses.asdict(row)) for row in rows]
+        return self._document("top-sessions", shown, totals, chosen, warnings, number)
 
     def session(self, asked: SessionArguments) -> dict[str, Any]:
         """Say what one session cost, and where in it."""
@@ -232,12 +237,10 @@ class Answers:
         finally:
             state.close()
 
-    def _row(self, row: Usage) -> dict[str, Any]:
+    def _told_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row without what is private in it."""
-        values = dataclasses.asdict(row)
-        if not self.show_titles:
-            values.pop("title", None)
-        return {name: self._told("project", value) if name == "project" else _clean(value) for name, value in values.items()}
+        told = {name: value for name, value in row.items() if name != "title" or self.show_titles}
+        return {name: self._told("project", value) if name == "project" else _clean(value) for name, value in told.items()}
 
     def _finding(self, finding: dict[str, Any]) -> dict[str, Any]:
         drivers = {by: {**one, "rows": [self._keyed(by, row) for row in one["rows"]]} for by, one in finding["drivers"].items()}
@@ -275,6 +278,10 @@ class Answers:
         )
 
 
+def _texts(warnings: Sequence[tuple[str, str]]) -> list[str]:
+    return [text for _, text in warnings]
+
+
 def _time_range(chosen: ReportRange) -> TimeRange:
     return TimeRange(to_utc(chosen.start), to_utc(chosen.end))
 
@@ -290,34 +297,9 @@ def _totals(session: DatabaseSession, time_range: TimeRange, number: CostNumber)
     return {**dataclasses.asdict(totals), **dataclasses.asdict(unrecorded)}, [text for _, text in warnings]
 
 
-def _filled(found: Sequence[PeriodUsage], every: str, chosen: ReportRange, today: date) -> list[PeriodUsage]:
-    """Return the periods of a range up to today, those without calls too; calls of unknown time come last."""
-    by_period = {row.period: row for row in found if row.period is not None}
-    rest = [row for row in found if row.period is None]
-    first = _period_of(chosen.start.date(), every) if chosen.start else min(by_period, default=None)
-    if first is None:
-        return rest
-    last = min(today, (chosen.end - timedelta(microseconds=1)).date()) if chosen.end else today
-    last = max([last, *by_period])
-    periods, period = [], first
-    while period <= last:
-        periods.append(by_period.get(period) or PeriodUsage(**dataclasses.asdict(NO_USAGE), period=period))
-        period = _next(period, every)
-    return [*periods, *rest]
-
-
-def _period_of(day: date, every: str) -> date:
-    return {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}[every]
-
-
-def _next(period: date, every: str) -> date:
-    # The 32nd day after the first of a month is in the next one.
-    return _period_of(period + timedelta(days={"day": 1, "week": 7, "month": 32}[every]), every)
-
-
 def _is_whole(period: date, every: str, chosen: ReportRange, today: date) -> bool:
     """Tell whether a period is over, and wholly within the range."""
-    start, end = (datetime.combine(day, time(), tzinfo=ZoneInfo(chosen.tz)) for day in (period, _next(period, every)))
+    start, end = (datetime.combine(day, time(), tzinfo=ZoneInfo(chosen.tz)) for day in (period, period_after(period, every)))
     begins = chosen.start is None or chosen.start <= start
     return begins and end.date() <= today and (chosen.end is None or end <= chosen.end)
 

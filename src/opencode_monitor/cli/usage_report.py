@@ -1,0 +1,388 @@
+"""One report over usage, as every command shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opencode_monitor.cli.context import COST_TITLES, now
+from opencode_monitor.cli.output import Report, View, emit
+from opencode_monitor.cli.ranges import range_before, to_utc
+from opencode_monitor.cli.render import as_json_value, console, end_of, plain, show_change, show_tokens, show_usd
+from opencode_monitor.cli.unrecorded import describe_estimates
+from opencode_monitor.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date, datetime, tzinfo
+    from decimal import Decimal
+
+    from opencode_monitor.cli.context import State
+    from opencode_monitor.cli.options import Asked, Output
+    from opencode_monitor.cli.ranges import ReportRange
+    from opencode_monitor.metrics.dimensions import WeekStart
+    from opencode_monitor.reports.usage import Answer, Before, Question
+    from opencode_monitor.repositories import CostNumber, Usage
+
+ROWS_SHOWN = 20
+"""How many rows a table has where nobody says; the other forms have all."""
+
+NAMELESS_CALLS = "calls whose model OpenCode does not store have no price and are not in the cost"
+"""What a report says of the hidden calls of 2.x, and of those of deleted messages."""
+
+NO_VALUE = {"tool": "(no tool)", "server": "(no MCP server)", "skill": "(no skill)", "file": "(no file)", "part-type": "(no part)"}
+"""What stands for the rest, which is none's."""
+
+ID_CHARS = 16
+"""How much of an id a table shows: `ses_` and its time, enough for `session` to find it."""
+
+_NAME_CHARS = 48
+_LEAST_NAME_CHARS = 16
+_GAP = 3  # between columns
+_WEEK = 7
+_CURRENT = {"day": "today", "week": "this week", "month": "this month"}
+_PATHS = ("project", "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of the table: how it shows a row, and the totals."""
+
+    title: str
+    cell: Callable[[Any], str]
+    total: Callable[[Any], str] = lambda _: ""
+    justify: str = "right"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """A report as it was asked for.
+
+    Attributes:
+        schema: Its name.
+        dimensions: What its rows are told apart by.
+        cost: The value of `--cost`.
+        sort: What to put first; None to go by the dimensions.
+        limit: At most so many rows.
+        is_compared: Whether the range before stands beside it.
+        is_filled: Whether periods without calls are rows too.
+        week_start: The first day of a week.
+        default_last: The range where none is given.
+        rows: See `Question.rows`.
+        names: See `Question.names`.
+        lead: The columns before the tokens; else one for each dimension, and the counts.
+        is_short: Whether the tokens are one column.
+        title: What the head calls it.
+    """
+
+    schema: str
+    dimensions: tuple[str, ...]
+    cost: str | None = None
+    sort: str | None = None
+    limit: int | None = None
+    is_compared: bool = False
+    is_filled: bool = False
+    week_start: WeekStart = "monday"
+    default_last: str = "30d"
+    rows: Callable[[Any, Question], Sequence[Any]] | None = None
+    names: tuple[str, ...] = ()
+    lead: Sequence[Column] | None = None
+    is_short: bool = False
+    title: str | None = None
+
+
+def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport) -> Answer:
+    """Ask for a report and write it.
+
+    Args:
+        state: The global options.
+        asked: Which time, and whose calls.
+        output: How and where to.
+        wanted: The report.
+
+    Returns:
+        What was found.
+    """
+    from opencode_monitor.reports.usage import Question, answer  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import Calendar, TimeRange  # noqa: PLC0415 - as above
+
+    moment, number = now(), state.cost_number(wanted.cost)
+    report_range = asked.resolve(state, wanted.default_last)
+    compared = _range_before(state, asked, wanted, report_range, moment) if wanted.is_compared else None
+    is_cut = wanted.limit is None and wanted.sort is not None and output.is_table
+    with state.sessions()() as session:
+        question = Question(
+            dimensions=wanted.dimensions,
+            time_range=TimeRange(to_utc(report_range.start), to_utc(report_range.end)),
+            filters=asked.filters(session),
+            calendar=Calendar(tz=state.zone.key, week_start=wanted.week_start),
+            cost_number=number,
+            sort=wanted.sort,
+            limit=ROWS_SHOWN if is_cut else wanted.limit,
+            is_filled=wanted.is_filled,
+            before=compared[1] if compared else None,
+            rows=wanted.rows,
+            names=wanted.names,
+        )
+        found = answer(session, question, now=moment)
+    current = _current(found, moment.astimezone(state.zone).date())
+    is_current_shown = current is not None and any(getattr(row, "period", None) == current for row in found.rows)
+    incomplete = {"incomplete_period": as_json_value(current) if is_current_shown else None} if current else {}
+    against = f" · against {compared[0].describe()}" if compared else ""
+    about = wanted.title or f"{wanted.schema.capitalize()} cost"
+    emit(
+        Report(
+            schema=wanted.schema,
+            head=f"{about} · {report_range.describe()} · {report_range.tz}{against}{plain(asked.describe())} · {COST_TITLES[number]}",
+            view=_view(found, wanted, output, current=current, zone=state.zone),
+            empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
+            rows=answer_rows(found),
+            totals=answer_totals(found),
+            report_range=report_range,
+            warnings=answer_warnings(found),
+            remarks=[("*", f"{_CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
+            more={"cost": number.value, **_more(found, compared[0] if compared else None), **incomplete},
+        ),
+        output,
+        quiet=state.quiet,
+    )
+    return found
+
+
+def _range_before(
+    state: State, asked: Asked, wanted: UsageReport, report_range: ReportRange, moment: datetime
+) -> tuple[ReportRange, Before]:
+    from opencode_monitor.reports.usage import Before  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import TimeRange  # noqa: PLC0415 - as above
+
+    is_default = not (asked.last or asked.since or asked.until)
+    before, shift = range_before(report_range, wanted.default_last if is_default else asked.last, tz=state.zone, now=moment)
+    if "week" in wanted.dimensions and (shift.months or shift.days % _WEEK):
+        raise UsageError("--compare of weeks needs a range of whole weeks. Use --last 12w.")
+    if "month" in wanted.dimensions and not shift.months:
+        raise UsageError("--compare of months needs a range of months. Use --last 3m, or 1y.")
+    if "hour" in wanted.dimensions:
+        raise UsageError("--compare is of days, weeks, months, models and the like, not of hours.")
+    return before, Before(time_range=TimeRange(to_utc(before.start), to_utc(before.end)), earlier=shift.earlier)
+
+
+def _more(found: Answer, before: ReportRange | None) -> dict[str, Any]:
+    """Return what JSON says beside rows and totals."""
+    given = found.question.filters.given()
+    fees = [{"provider": one.provider, "fee_usd": as_json_value(one.fee_usd)} for one in found.fees]
+    return {
+        **({} if found.question.is_of_parts else {"fees": fees}),
+        **({"filters": {name: list(patterns) for name, patterns in given.items()}} if given else {}),
+        **({"compared_with": before.as_json()} if before else {}),
+    }
+
+
+def answer_rows(found: Answer) -> list[dict[str, Any]]:
+    """Return the rows as JSON has them: what each is about comes first, then its sums, and what is beside them."""
+    from opencode_monitor.repositories import NOTHING_UNRECORDED  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    question = found.question
+    objects = []
+    for row in found.rows:
+        values = dataclasses.asdict(row)
+        key = question.key(row)
+        own = {name: values.pop(name) for name in _own_names(row, question)}
+        beside = {} if question.is_of_parts else dataclasses.asdict(found.estimates.get(key, NOTHING_UNRECORDED))
+        objects.append({**own, **values, **beside, **_comparison(found, row, found.before.get(key))})
+    return objects
+
+
+def _own_names(row: Any, question: Question) -> list[str]:
+    from opencode_monitor.repositories import PartUsage, Usage  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    sums = {field.name for field in dataclasses.fields(PartUsage if question.is_of_parts else Usage)}
+    names = [field.name for field in dataclasses.fields(row) if field.name not in sums]
+    return sorted(names, key=lambda name: question.keys.index(name) if name in question.keys else len(question.keys))
+
+
+def answer_totals(found: Answer) -> dict[str, Any]:
+    """Return the totals as JSON has them."""
+    beside = {} if found.question.is_of_parts else dataclasses.asdict(found.unrecorded)
+    return {**dataclasses.asdict(found.totals), **beside, **_comparison(found, found.totals, found.totals_before)}
+
+
+def _comparison(found: Answer, row: Any, before: Any) -> dict[str, Any]:
+    """Return what a row had in the range before: nothing there is 0, and unknown stays unknown."""
+    if found.totals_before is None:
+        return {}
+    number = found.question.cost_number
+    usd, then = getattr(row, number.field), _usd_before(before, number)
+    return {
+        "before_usd": then,
+        "before_unknown": 0 if before is None else unknown_of(before, number),
+        "change_usd": None if usd is None or then is None else usd - then,
+    }
+
+
+def _usd_before(before: Any, number: CostNumber) -> Decimal | None:
+    from decimal import Decimal  # noqa: PLC0415 - for the type only elsewhere
+
+    usd: Decimal | None = Decimal(0) if before is None else getattr(before, number.field)
+    return usd
+
+
+def unknown_of(row: Any, number: CostNumber) -> int:
+    """Return of how many calls, or of parts, one of the three numbers is not known."""
+    name = number.unknown_field if hasattr(row, number.unknown_field) else number.unknown_parts_field
+    return int(getattr(row, name))
+
+
+def show_cost(row: Any, number: CostNumber) -> str:
+    """Show one of the three numbers of a row: "at least" where it is not known of all."""
+    known: Decimal | None = getattr(row, number.field)
+    return f"{'≥ ' if known is not None and unknown_of(row, number) else ''}{show_usd(known)}"
+
+
+def _view(found: Answer, wanted: UsageReport, output: Output, *, current: date | None, zone: tzinfo) -> View | None:
+    """Return the table: as wide as the terminal, where names give way and numbers never; tokens in one column where five do not fit."""
+    fees = found.fees if found.question.cost_number == "paid" else []
+    if not found.rows and not fees:
+        return None
+    lead = [*(wanted.lead or _lead(found, current=current, zone=zone))]
+    width = console(to_file=output.file is not None).width
+    for is_short in (True,) if wanted.is_short else (False, True):
+        columns = [*lead, *_numbers(found, is_short=is_short)]
+        rows = [[column.cell(row) for column in columns] for row in found.rows]
+        totals = [["Total", *(column.total(found.totals) for column in columns[1:])]]
+        # Not in the total: a flat fee is owed whatever was used.
+        totals += [[f"Fee {plain(fee.provider)}", *("" for _ in columns[2:]), show_usd(fee.fee_usd) + " "] for fee in fees]
+        cells = [[column.title for column in columns], *rows, *totals]
+        needed = [max(len(row[number]) for row in cells) for number in range(len(columns))]
+        names = sum(column.justify == "left" for column in columns)
+        if sum(needed[names:]) + sum(min(one, _LEAST_NAME_CHARS) for one in needed[:names]) + _GAP * len(columns) <= width:
+            break
+    return View([(column.title, column.justify) for column in columns], rows, totals)
+
+
+def _lead(found: Answer, *, current: date | None, zone: tzinfo) -> list[Column]:
+    from opencode_monitor.metrics.dimensions import DIMENSIONS  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    def column(name: str) -> Column:
+        dimension = DIMENSIONS[name]
+        return Column(
+            title=dimension.title, justify="left", cell=lambda row: _show_key(name, getattr(row, dimension.key), current=current, zone=zone)
+        )
+
+    counts = ("parts",) if found.question.is_of_parts else ("sessions", "calls")
+    return [*(column(name) for name in found.question.dimensions), *(count_column(name) for name in counts)]
+
+
+def count_column(name: str) -> Column:
+    """Return the column of a measure that is a count; the totals of parts may be those of their calls, which have other counts."""
+    return Column(
+        title=name.capitalize(),
+        cell=lambda row: f"{getattr(row, name):,}",
+        total=lambda totals: f"{getattr(totals, name):,}" if hasattr(totals, name) else "",
+    )
+
+
+def _numbers(found: Answer, *, is_short: bool) -> list[Column]:
+    from opencode_monitor.metrics.measures import MEASURES, TOKEN_MEASURES  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+    question = found.question
+    number = question.cost_number
+
+    def tokens(title: str, *names: str) -> Column:
+        def show(row: Any) -> str:
+            return show_tokens(sum(getattr(row, name) for name in names))
+
+        return Column(title=title, cell=show, total=show)
+
+    def cost(row: Any) -> str:
+        # The dagger points to the note on calls without usage.
+        return show_cost(row, number) + ("" if question.is_of_parts else "†" if row.unrecorded_calls else " ")
+
+    columns = [tokens("Tokens", *TOKEN_MEASURES)] if is_short else [tokens(MEASURES[name].title, name) for name in TOKEN_MEASURES]
+    columns.append(Column(title="Cost", cell=cost, total=cost))
+    if found.totals_before is None:
+        return columns
+
+    def before(row: Any) -> Any:
+        return found.totals_before if row is found.totals else found.before.get(question.key(row))
+
+    def show_before(row: Any) -> str:
+        then = before(row)
+        return show_usd(_usd_before(None, number)) if then is None else show_cost(then, number)
+
+    def change(row: Any) -> str:
+        return show_change(getattr(row, number.field), _usd_before(before(row), number))
+
+    return [*columns, Column(title="Before", cell=show_before, total=show_before), Column(title="Change", cell=change, total=change)]
+
+
+def _current(found: Answer, today: date) -> date | None:
+    """Return the day, week or month of now, where periods are what is asked for."""
+    from opencode_monitor.reports.periods import period_of  # noqa: PLC0415 - for the types of SQLAlchemy
+
+    interval = found.question.dimensions[0]
+    return period_of(today, interval, found.question.calendar.week_start) if interval in _CURRENT else None
+
+
+def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> str:
+    """Show what a row is about, the period of now marked; calls without a time have no period."""
+    if name == "hour":
+        return "unknown" if value is None else f"{value.astimezone(zone):%Y-%m-%d %H:%M %z}"
+    if name in _CURRENT:
+        return "unknown" if value is None else f"{value.isoformat()}{' *' if value == current else ''}"
+    if value is None:
+        return NO_VALUE.get(name, "(none)")
+    text = plain(value)
+    return end_of(text, _NAME_CHARS) if name in _PATHS else plain(text, ID_CHARS if name == "session" else _NAME_CHARS)
+
+
+def answer_warnings(found: Answer) -> list[tuple[str, str]]:
+    """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
+    question = found.question
+    number = question.cost_number
+    if question.is_of_parts:
+        unknown = [("≥", text) for text in describe_unknown(found.totals, number, found.nameless_calls)]
+        if number == "paid" and found.fees:
+            unknown.append(("", "Flat fees are owed whatever is used, and no part's: opencode-monitor daily --cost paid"))
+        return unknown
+    totals: Any = found.totals
+    return [
+        *usage_warnings(totals, number, found.nameless_calls),
+        *describe_estimates(found.unrecorded, found.unrecorded_kinds, number),
+    ]
+
+
+def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:
+    """Return what a reader of sums over calls must know, each with its mark; arguments as for `describe_unknown`."""
+    return [*(("≥", text) for text in describe_unknown(totals, number, nameless)), *describe_calls(totals)]
+
+
+def describe_calls(totals: Usage) -> list[tuple[str, str]]:
+    """Say which calls are in no sum, each remark with its mark."""
+    said = (
+        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
+        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
+    )
+    return [(mark, f"{count:,} {text}") for count, mark, text in said if count]
+
+
+def describe_unknown(totals: Any, number: CostNumber, nameless: int) -> list[str]:
+    """Say of how many calls the number is not known, and what to do.
+
+    Args:
+        totals: What the report sums up: calls, or parts.
+        number: Which of the three numbers it shows.
+        nameless: Calls among them without a price whose model is not stored: no price can be set for those.
+    """
+    if not hasattr(totals, number.unknown_field):
+        count = unknown_of(totals, number)
+        return [f"{count:,} parts are of calls whose cost is not known, and are not in the cost"] if count else []
+    unknown = {
+        "list": "calls have no price and are not in the cost: opencode-monitor pricing missing",
+        "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
+        "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
+    }
+    if number == "reported":
+        nameless = 0
+    said = ((unknown_of(totals, number) - nameless, unknown[number]), (nameless, NAMELESS_CALLS))
+    return [f"{count:,} {text}" for count, text in said if count]

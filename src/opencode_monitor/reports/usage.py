@@ -1,0 +1,249 @@
+"""What was spent, told apart by any dimensions: rows, their totals, what is beside them, and the range before."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from opencode_monitor.metrics.dimensions import DIMENSIONS, UTC_CALENDAR, Calendar, is_of_parts
+from opencode_monitor.metrics.filters import EVERYTHING, Filters
+from opencode_monitor.metrics.measures import CostNumber
+from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
+from opencode_monitor.reports.periods import each_period, period_of
+from opencode_monitor.repositories import (
+    NO_PART_USAGE,
+    NO_USAGE,
+    NOTHING_UNRECORDED,
+    AttributionRepository,
+    BillingRepository,
+    CostRepository,
+    UnrecordedRepository,
+)
+from opencode_monitor.repositories.row_types import PartUsage, Usage, row_type
+from opencode_monitor.repositories.usage import SourceRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import date
+
+    from sqlalchemy.orm import Session as DatabaseSession
+
+    from opencode_monitor.pricing.adjustments import Fee
+    from opencode_monitor.repositories import UnrecordedSpend
+
+PERIODS = ("day", "week", "month")
+"""The dimensions whose periods follow each other without a gap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """The range before.
+
+    Attributes:
+        time_range: What to compare with.
+        earlier: Returns the day of it that stands for another; None where there is none.
+    """
+
+    time_range: TimeRange
+    earlier: Callable[[date], date | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        dimensions: What the rows are told apart by.
+        time_range: What to look at.
+        filters: Whose calls count.
+        calendar: Which days and weeks count.
+        cost_number: Which of the three numbers `cost` means.
+        sort: `cost`, `tokens` or `calls` (most first); None to go by the dimensions.
+        limit: At most so many rows.
+        is_filled: Whether days, weeks or months without calls are rows too.
+        before: What to compare with.
+        rows: Asks for the rows instead, where they are more than sums.
+        names: What those rows call the dimensions, if not by their own keys.
+    """
+
+    dimensions: tuple[str, ...]
+    time_range: TimeRange = ALL_TIME
+    filters: Filters = EVERYTHING
+    calendar: Calendar = UTC_CALENDAR
+    cost_number: CostNumber = CostNumber.LIST
+    sort: str | None = None
+    limit: int | None = None
+    is_filled: bool = False
+    before: Before | None = None
+    rows: Callable[[DatabaseSession, Question], Sequence[Usage | PartUsage]] | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def is_of_parts(self) -> bool:
+        """Whether parts are asked, and not calls."""
+        return bool(self.filters.tool) or is_of_parts(self.dimensions)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the dimensions in a row."""
+        return self.names or tuple(DIMENSIONS[name].key for name in self.dimensions)
+
+    def key(self, row: Usage | PartUsage) -> tuple[Any, ...]:
+        """Return what a row is about."""
+        return tuple(getattr(row, key) for key in self.keys)
+
+    def empty_row(self, key: tuple[Any, ...]) -> Usage | PartUsage:
+        """Return the row of what has no calls."""
+        empty = NO_PART_USAGE if self.is_of_parts else NO_USAGE
+        made: Usage | PartUsage = row_type(type(empty), *self.dimensions)(
+            **dataclasses.asdict(empty), **dict(zip(self.keys, key, strict=True))
+        )
+        return made
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """What was found.
+
+    Attributes:
+        question: What was asked.
+        rows: `Usage` or `PartUsage` with the keys; where nothing is limited, all of them sum to the totals.
+        totals: The same over all rows. Of parts without a filter by tools, these are their calls'.
+        nameless_calls: Calls without a price, as OpenCode does not store their model.
+        estimates: What OpenCode did not record, by the keys; none of parts.
+        unrecorded: The same in all.
+        unrecorded_kinds: The same by kind.
+        fees: Flat fees of the range; in no row and no total.
+        before: Rows of the range before, by the key of the row that each stands beside.
+        totals_before: Its totals; None where nothing is compared.
+    """
+
+    question: Question
+    rows: list[Usage | PartUsage]
+    totals: Usage | PartUsage
+    nameless_calls: int
+    estimates: Mapping[tuple[Any, ...], UnrecordedSpend] = field(default_factory=dict)
+    unrecorded: UnrecordedSpend = NOTHING_UNRECORDED
+    unrecorded_kinds: Mapping[str, UnrecordedSpend] = field(default_factory=dict)
+    fees: Sequence[Fee] = ()
+    before: dict[tuple[Any, ...], Usage | PartUsage] = field(default_factory=dict)
+    totals_before: Usage | PartUsage | None = None
+
+
+def answer(session: DatabaseSession, question: Question, *, now: datetime) -> Answer:
+    """Answer a question.
+
+    Args:
+        session: Where to ask.
+        question: What to ask.
+        now: The current time.
+    """
+    time_range, filters = question.time_range, question.filters
+    found = Answer(
+        question=question,
+        rows=list(_rows(session, question)),
+        totals=_totals(session, question),
+        nameless_calls=CostRepository(session).without_model(time_range, filters=filters),
+        fees=_fees(session, question, now),
+    )
+    has_groups = question.limit is None and question.rows is None
+    if not question.is_of_parts:
+        repository = UnrecordedRepository(session)
+        found.unrecorded = repository.total(time_range, filters=filters)
+        found.unrecorded_kinds = repository.by_kind(time_range, filters=filters)
+        found.estimates = repository.by(*question.dimensions, time_range=time_range, filters=filters, calendar=question.calendar)
+        if has_groups:
+            _add_rows(found, found.estimates)
+    if question.is_filled and found.rows:
+        _fill(session, found, now)
+    if question.before is not None:
+        _compare(session, found, question.before, has_groups=has_groups)
+    return found
+
+
+def _rows(session: DatabaseSession, question: Question) -> Sequence[Usage | PartUsage]:
+    if question.rows is not None:
+        return question.rows(session, question)
+    repository = AttributionRepository(session) if question.is_of_parts else CostRepository(session)
+    return repository.by(
+        *question.dimensions,
+        time_range=question.time_range,
+        filters=question.filters,
+        calendar=question.calendar,
+        sort="parts" if question.is_of_parts and question.sort == "calls" else question.sort,
+        limit=question.limit,
+        cost_number=question.cost_number,
+    )
+
+
+def _totals(session: DatabaseSession, question: Question) -> Usage | PartUsage:
+    repository = AttributionRepository(session) if question.filters.tool else CostRepository(session)
+    return repository.total(question.time_range, filters=question.filters)
+
+
+def _fees(session: DatabaseSession, question: Question, now: datetime) -> Sequence[Fee]:
+    """Return the flat fees that belong to an answer: they are a provider's, and nobody can say what of them a project or a model owes."""
+    kinds = set(question.filters.given())
+    if not kinds <= {"provider"}:
+        return ()
+    fees = BillingRepository(session).fees(question.time_range, tz=ZoneInfo(question.calendar.tz), now=now)
+    return [fee for fee in fees if not kinds or any(fnmatchcase(fee.provider, pattern) for pattern in question.filters.provider)]
+
+
+def _add_rows(found: Answer, groups: Mapping[tuple[Any, ...], object]) -> None:
+    """Give a group that has something beside the rows, and none of its own, an empty one."""
+    shown = {found.question.key(row) for row in found.rows}
+    missing = sorted((key for key in groups if key not in shown), key=lambda key: [(one is None, str(one)) for one in key])
+    found.rows += [found.question.empty_row(key) for key in missing]
+
+
+def _fill(session: DatabaseSession, found: Answer, now: datetime) -> None:
+    """Put the periods in their order, and those without calls among them.
+
+    From the first call of the database to its last import: of the time before and after nothing is known, which is not 0.
+    """
+    question = found.question
+    (interval,) = question.dimensions
+    week_start = question.calendar.week_start
+    rows = {question.key(row)[0]: row for row in found.rows}
+    dated = [period for period in rows if period is not None]
+    first, last = _known_days(session, question, now)
+    if first is not None and last is not None:
+        dated += each_period(period_of(first, interval, week_start), last, interval, week_start)
+    found.rows = [rows[period] if period in rows else question.empty_row((period,)) for period in sorted(set(dated))]
+    if None in rows:
+        found.rows.append(rows[None])
+
+
+def _known_days(session: DatabaseSession, question: Question, now: datetime) -> tuple[date | None, date | None]:
+    span = CostRepository(session).span()
+    if span is None:
+        return None, None
+    start, end, zone = question.time_range.start, question.time_range.end, ZoneInfo(question.calendar.tz)
+    read = max(span[1], SourceRepository(session).last_imported_at() or span[1])
+    last = min(now, read) if end is None else min(now, read, end - timedelta(microseconds=1))
+    return max(span[0], start or span[0]).astimezone(zone).date(), last.astimezone(zone).date()
+
+
+def _compare(session: DatabaseSession, found: Answer, before: Before, *, has_groups: bool) -> None:
+    """Add the range before: its rows beside those of the same day of it, or of the same model, project, agent."""
+    question = found.question
+    then = dataclasses.replace(question, time_range=before.time_range, limit=None)
+    found.totals_before = _totals(session, then)
+    rows = {question.key(row): row for row in _rows(session, then)}
+    if "period" not in question.keys:
+        found.before = rows
+        if has_groups:
+            _add_rows(found, rows)
+        return
+    place = question.keys.index("period")
+    for row in found.rows:
+        key = question.key(row)
+        day = None if key[place] is None else before.earlier(key[place])
+        match = rows.get((*key[:place], day, *key[place + 1 :]))
+        if day is not None and match is not None:
+            found.before[key] = match

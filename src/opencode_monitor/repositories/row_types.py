@@ -1,0 +1,142 @@
+"""The types of the rows that sums come in, and of rows by dimensions that no class of its own is written for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, make_dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from opencode_monitor.metrics.dimensions import DIMENSIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens and cost of some calls; money in USD.
+
+    Attributes:
+        sessions: Sessions with a call of their own among them.
+        calls: Model calls with recorded usage; copies made by a fork are left out here and in every sum.
+        input_tokens: Uncached prompt tokens.
+        cache_read_tokens: Prompt tokens read from the provider's cache.
+        cache_write_tokens: Prompt tokens written to it.
+        output_tokens: Visible output.
+        reasoning_tokens: Reasoning, beside the output.
+        cost_usd: At list price; None where there are calls and none has a price, "at least" where some have none.
+        reported_cost_usd: As OpenCode stored it; None where there are calls and it stored a cost for none of them.
+        paid_cost_usd: Out of pocket, flat fees left out; None where there are calls and it is known for none of them.
+        unpriced_calls: Calls without a price.
+        unreported_calls: Calls for which OpenCode stored no cost.
+        paid_unknown_calls: Calls of which nobody can say what was paid: metered ones without a price.
+        copied_calls: Calls that a fork copied.
+        unrecorded_calls: Calls stored without usage: failed, cut off, or still running.
+    """
+
+    sessions: int
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Decimal | None
+    reported_cost_usd: Decimal | None
+    paid_cost_usd: Decimal | None
+    unpriced_calls: int
+    unreported_calls: int
+    paid_unknown_calls: int
+    copied_calls: int
+    unrecorded_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartUsage:
+    """Tokens and cost of what some parts were made with; money in USD.
+
+    Attributes:
+        parts: How many parts of assistant messages; those that a fork copied are left out here and in every sum.
+        input_tokens: Their share of the uncached prompt tokens of their calls.
+        cache_read_tokens: Of the prompt tokens read from the provider's cache.
+        cache_write_tokens: Of the prompt tokens written to it.
+        output_tokens: Of the visible output.
+        reasoning_tokens: Of the reasoning.
+        cost_usd: At list price; None where none of the parts has a known cost, "at least" where some have none.
+        reported_cost_usd: Of what OpenCode stored; None and "at least" as above.
+        paid_cost_usd: Out of pocket, flat fees left out; None and "at least" as above.
+        unpriced_parts: Parts of calls without a price.
+        unreported_parts: Parts of calls for which OpenCode stored no cost.
+        paid_unknown_parts: Parts of calls of which nobody can say what was paid.
+    """
+
+    parts: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Decimal | None
+    reported_cost_usd: Decimal | None
+    paid_cost_usd: Decimal | None
+    unpriced_parts: int
+    unreported_parts: int
+    paid_unknown_parts: int
+
+
+NO_USAGE = Usage(
+    sessions=0,
+    calls=0,
+    input_tokens=0,
+    cache_read_tokens=0,
+    cache_write_tokens=0,
+    output_tokens=0,
+    reasoning_tokens=0,
+    cost_usd=Decimal(0),
+    reported_cost_usd=Decimal(0),
+    paid_cost_usd=Decimal(0),
+    unpriced_calls=0,
+    unreported_calls=0,
+    paid_unknown_calls=0,
+    copied_calls=0,
+    unrecorded_calls=0,
+)
+"""The sums over no calls."""
+
+NO_PART_USAGE = PartUsage(
+    parts=0,
+    input_tokens=0,
+    cache_read_tokens=0,
+    cache_write_tokens=0,
+    output_tokens=0,
+    reasoning_tokens=0,
+    cost_usd=Decimal(0),
+    reported_cost_usd=Decimal(0),
+    paid_cost_usd=Decimal(0),
+    unpriced_parts=0,
+    unreported_parts=0,
+    paid_unknown_parts=0,
+)
+"""The sums over no parts."""
+
+_VALUES: dict[str, Any] = {"text": str, "day": date | None, "instant": datetime | None}
+
+
+def row_type(sums: type[Any], *dimensions: str) -> type[Any]:
+    """Return the class of the rows by some dimensions.
+
+    Args:
+        sums: `Usage` or `PartUsage`.
+        dimensions: Their names.
+
+    Returns:
+        A frozen dataclass with the fields of the sums and one for each dimension, named by its `key`.
+    """
+    made: type[Any] = _row_type(sums, dimensions)  # type: ignore[arg-type] # mypy takes a class for something without a hash
+    return made
+
+
+@cache
+def _row_type(sums: type[Any], dimensions: tuple[str, ...]) -> type[Any]:
+    keys = [(DIMENSIONS[name].key, _VALUES[DIMENSIONS[name].kind]) for name in dimensions]
+    words = "And".join(name.title().replace("-", "") for name in dimensions)
+    return make_dataclass(f"{sums.__name__}By{words}", keys, bases=(sums,), frozen=True, slots=True, kw_only=True)
