@@ -42,7 +42,7 @@ def tools_of(database: Path, *, tz: str = "UTC", **shown: bool) -> Answers:
 
 
 def result_of(answers: Answers, tool: str, **arguments: Any) -> CallToolResult:
-    return _call(answers, CallToolRequestParams(name=tool, arguments=arguments))
+    return _call(lambda: answers, CallToolRequestParams(name=tool, arguments=arguments))
 
 
 def text_of(result: CallToolResult) -> str:

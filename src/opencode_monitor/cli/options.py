@@ -129,7 +129,7 @@ def output_options(command: Command) -> Command:
         *args: Any, chosen_format: str | None, as_json: bool, file: Path | None, columns: str | None, no_header: bool, **values: Any
     ) -> Any:
         if as_json and chosen_format not in {None, "json"}:
-            raise UsageError(f"--json cannot be combined with --format {chosen_format}. Use one of the two.")
+            raise UsageError(f"--json cannot be combined with --format {chosen_format}.", hint="Use one of the two.")
         by_name = _SUFFIXES.get(file.suffix.lower(), "table") if file else "table"
         output = Output(
             format="json" if as_json else chosen_format or by_name,

@@ -118,7 +118,7 @@ def _chosen(report: Report, columns: tuple[str, ...] | None) -> list[Mapping[str
         known = report.rows[0]
         unknown = [name for name in columns if name not in known]
         if unknown:
-            raise UsageError(f"--columns: there is no {unknown[0]!r}. Use some of: {', '.join(known)}.")
+            raise UsageError(f"--columns: there is no {unknown[0]!r}.", hint=f"Use some of: {', '.join(known)}.")
     return [{name: row.get(name) for name in columns} for row in report.rows]
 
 

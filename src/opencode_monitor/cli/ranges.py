@@ -146,7 +146,7 @@ def range_before(chosen: ReportRange, last: str | None, *, tz: ZoneInfo, now: da
         UsageError: It has no beginning, or is no whole days.
     """
     if chosen.start is None:
-        raise UsageError("--compare needs a range that begins somewhere. Use --last 30d, or --since.")
+        raise UsageError("--compare needs a range that begins somewhere.", hint="Use --last 30d, or --since.")
     start = chosen.start.astimezone(tz)
     end = (chosen.end or _midnight(now.astimezone(tz).date(), tz, days_later=1)).astimezone(tz)
     if start.time() != time() or end.time() != time():

@@ -167,9 +167,9 @@ def _range_before(
     is_default = not (asked.last or asked.since or asked.until)
     before, shift = range_before(report_range, wanted.default_last if is_default else asked.last, tz=state.zone, now=moment)
     if "week" in wanted.dimensions and (shift.months or shift.days % _WEEK):
-        raise UsageError("--compare of weeks needs a range of whole weeks. Use --last 12w.")
+        raise UsageError("--compare of weeks needs a range of whole weeks.", hint="Use --last 12w.")
     if "month" in wanted.dimensions and not shift.months:
-        raise UsageError("--compare of months needs a range of months. Use --last 3m, or 1y.")
+        raise UsageError("--compare of months needs a range of months.", hint="Use --last 3m, or 1y.")
     if "hour" in wanted.dimensions:
         raise UsageError("--compare is of days, weeks, months, models and the like, not of hours.")
     return before, Before(time_range=TimeRange(to_utc(before.start), to_utc(before.end)), earlier=shift.earlier)

@@ -14,6 +14,7 @@ from opencode_monitor.extras import imports_of
 
 if TYPE_CHECKING:
     from opencode_monitor.cli.context import State
+    from opencode_monitor.cli.mcp.answers import Answers
 
 _WAIT = "3s"
 """How long a tool waits for the database unless told: agents give up on a call that takes much longer."""
@@ -37,4 +38,9 @@ def mcp(context: click.Context, show_titles: bool, show_paths: bool) -> None:
         state = replace(state, wait=_WAIT)
     if sys.stdin.isatty():
         note("Waiting for an MCP client on standard input; docs/mcp.md says how OpenCode starts one. Ctrl-C ends it.", quiet=state.quiet)
-    serve(Answers(state, show_titles=show_titles, show_paths=show_paths))
+
+    def make_answers() -> Answers:
+
+        return Answers(state, show_titles=show_titles, show_paths=show_paths)
+
+    serve(make_answers)

@@ -158,8 +158,8 @@ class Answers:
                 kind: sum_estimates([call for call in estimates if call.kind == kind]) for kind in sorted({call.kind for call in estimates})
             }
             totals = {
-                "session_id": found.session_id,
-                "parent_session_id": found.parent_session_id,
+                "session_id": _clean(found.session_id),
+                "parent_session_id": _clean(found.parent_session_id),
                 "started_at": found.created_at,
                 **({"title": plain(found.title, _NAME_CHARS)} if self.show_titles else {}),
                 "own": _as_values(own),

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.driver_errors import told
-from opencode_monitor.cli.mcp.answers import Answers
 from opencode_monitor.cli.mcp.arguments import (
     AnomaliesArguments,
     Nothing,
@@ -29,6 +28,8 @@ from opencode_monitor.errors import OpencodeMonitorError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opencode_monitor.cli.mcp.answers import Answers
+
 _INSTRUCTIONS = """What the user's OpenCode sessions cost, from a database on this machine, as of its last import. Nothing is changed.
 Money is USD as decimal strings. null is unknown, which is not 0: the *_unpriced, unreported and unknown counts say of how many calls, and a
 sum beside such a count is "at least". `cost` in an answer says which number was asked for: cost_usd is list price, reported_cost_usd is
@@ -40,44 +41,37 @@ Tell the user the warnings."""
 class _Tool:
     description: str
     arguments: type[BaseModel]
-    answer: Callable[[Answers, Any], dict[str, Any]]
 
 
 _TOOLS = {
     "summary": _Tool(
         "What was spent in a range of days (default: the last 30): totals, and the most expensive models, agents or projects.",
         SummaryArguments,
-        Answers.summary,
     ),
     "trend": _Tool(
         "What each day (default: the last 30 days), week (12 weeks) or month (a year) cost, with those without calls. A period that the"
         " range or the present cuts is marked is_complete: false.",
         TrendArguments,
-        Answers.trend,
     ),
     "top_sessions": _Tool(
         "The most expensive sessions of a range of days (default: the last 30); a sub-agent's session is a row of its own.",
         TopSessionsArguments,
-        Answers.top_sessions,
     ),
     "session": _Tool(
         "What one session cost, alone and with its sub-agents, by its most expensive messages, and which tools it called.",
         SessionArguments,
-        Answers.session,
     ),
     "anomalies": _Tool(
         "The days, or sessions, of a range (default: the last 30 days) that cost more than usual, by how much, and what made the"
         " difference.",
         AnomaliesArguments,
-        Answers.anomalies,
     ),
     "pricing_missing": _Tool(
         "The models of which calls have no price, with the number of calls: what is missing from every cost_usd.",
         Nothing,
-        Answers.pricing_missing,
     ),
 }
-"""The tools by name."""
+"""The tools by name; each is a method of `Answers`."""
 
 
 def _schema(arguments: type[BaseModel]) -> dict[str, Any]:
@@ -87,16 +81,16 @@ def _schema(arguments: type[BaseModel]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": schema.get("required", []), "additionalProperties": False}
 
 
-def serve(answers: Answers) -> None:
+def serve(make_answers: Callable[[], Answers]) -> None:
     """Serve until standard input ends.
 
     Args:
-        answers: Whose tools.
+        make_answers: Returns what answers a call; asked for at each, so that a server which nobody asks anything loads no database.
     """
-    anyio.run(_serve, answers)
+    anyio.run(_serve, make_answers)
 
 
-async def _serve(answers: Answers) -> None:
+async def _serve(make_answers: Callable[[], Answers]) -> None:
     listed = [
         Tool(
             name=name,
@@ -114,18 +108,18 @@ async def _serve(answers: Answers) -> None:
     async def call_tool(context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         del context
         # In a thread of its own: the SDK answers pings while a query runs, or waits for the database.
-        return await anyio.to_thread.run_sync(_call, answers, params)
+        return await anyio.to_thread.run_sync(_call, make_answers, params)
 
     server = Server("opencode-monitor", version=__version__, instructions=_INSTRUCTIONS, on_list_tools=list_tools, on_call_tool=call_tool)
     async with stdio_server() as (read_stream, write_stream):
         await server.run(read_stream, write_stream, server.create_initialization_options())
 
 
-def _call(answers: Answers, params: CallToolRequestParams) -> CallToolResult:
+def _call(make_answers: Callable[[], Answers], params: CallToolRequestParams) -> CallToolResult:
     """Answer one call; what fails is told to the agent in one line, and the server goes on."""
     try:
-        tool = _tool(params.name)
-        answer = tool.answer(answers, _read(tool.arguments, params.arguments or {}))
+        asked = _read(_tool(params.name).arguments, params.arguments or {})
+        answer: dict[str, Any] = getattr(make_answers(), params.name)(asked)
     except Exception as error:
         failure = error if isinstance(error, OpencodeMonitorError) else told(error)
         if failure is None:
