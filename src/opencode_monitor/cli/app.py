@@ -31,6 +31,7 @@ from opencode_monitor.cli.reports import agents, by, daily, models, monthly, pro
 from opencode_monitor.cli.session import session
 from opencode_monitor.cli.sessions import sessions
 from opencode_monitor.cli.statusline import statusline
+from opencode_monitor.cli.trend import trend
 from opencode_monitor.cli.unrecorded import unrecorded
 from opencode_monitor.cli.watch import watch
 from opencode_monitor.errors import OpencodeMonitorError
@@ -99,7 +100,7 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-REPORTS = (daily, weekly, monthly, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
+REPORTS = (daily, weekly, monthly, trend, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
 JUDGEMENTS = (anomalies, forecast, budget)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)

@@ -142,7 +142,7 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
             rows=_objects(found),
             totals=_totals(found),
             report_range=report_range,
-            warnings=_warnings(found),
+            warnings=describe_answer(found),
             remarks=[("*", f"{_CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
             more={"cost": number.value, **_more(found, compared[0] if compared else None), **incomplete},
         ),
@@ -340,7 +340,7 @@ def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> s
     return end_of(text, _NAME_CHARS) if name in _PATHS else plain(text, ID_CHARS if name == "session" else _NAME_CHARS)
 
 
-def _warnings(found: Answer) -> list[tuple[str, str]]:
+def describe_answer(found: Answer) -> list[tuple[str, str]]:
     """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
     question = found.question
     number = question.cost_number

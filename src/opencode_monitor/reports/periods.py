@@ -34,10 +34,20 @@ def each_period(first: date, last: date, interval: str, week_start: WeekStart = 
     period, end = period_of(first, interval, week_start), period_of(last, interval, week_start)
     while period <= end:
         yield period
-        period = _next(period, interval)
+        period = next_period(period, interval)
 
 
-def _next(period: date, interval: str) -> date:
+def next_period(period: date, interval: str) -> date:
+    """Return the first day of the period after one that is given by its first day."""
     if interval == "month":
         return date(period.year + period.month // _LAST_MONTH, period.month % _LAST_MONTH + 1, 1)
     return period + timedelta(days=_WEEK if interval == "week" else 1)
+
+
+def periods_before(period: date, interval: str, count: int) -> date:
+    """Return the first day of the period so many before one that is given by its first day; no earlier one than there is."""
+    if interval == "month":
+        month = max(period.year * _LAST_MONTH + period.month - 1 - count, _LAST_MONTH)
+        return date(month // _LAST_MONTH, month % _LAST_MONTH + 1, 1)
+    days = count * (_WEEK if interval == "week" else 1)
+    return date.fromordinal(max(period.toordinal() - days, 1))
