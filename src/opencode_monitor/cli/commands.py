@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 REPORTS = {
     **dict.fromkeys(("daily", "weekly", "monthly", "models", "agents", "projects", "by"), "reports"),
     **dict.fromkeys(("tools", "files", "parts"), "attribution"),
+    "trend": "trend",
     "errors": "failures",
     "sessions": "sessions",
     "session": "session",

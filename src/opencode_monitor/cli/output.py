@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from opencode_monitor.cli.options import Output
     from opencode_monitor.cli.ranges import ReportRange
 
+_GAP = 3  # between columns
+_LEAST_NAME_CHARS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -190,16 +193,18 @@ def _table(report: Report, view: View | None, output: Output) -> str:
     screen = console(to_file=output.file is not None)
     with screen.capture() as captured:
         screen.print(report.head)
-        screen.print(report.empty if view is None else _screen_table(view, output))
+        screen.print(report.empty if view is None else _screen_table(view, output, screen.width))
         for one in report.after:
             screen.print()
-            screen.print(one if isinstance(one, str) else _screen_table(one, output))
+            screen.print(one if isinstance(one, str) else _screen_table(one, output, screen.width))
     return captured.get()
 
 
-def _screen_table(view: View, output: Output) -> Table:
+def _screen_table(view: View, output: Output, width: int) -> Table:
     shown = table(view.headers)
     shown.show_header = output.has_header
+    for column, name_width in zip(shown.columns, _name_widths(view, width), strict=True):
+        column.width = name_width
     for number, row in enumerate(view.rows):
         if number in view.leaders and number:
             shown.add_section()
@@ -209,3 +214,21 @@ def _screen_table(view: View, output: Output) -> Table:
     for row in view.totals:
         shown.add_row(*row, style="bold")
     return shown
+
+
+def _name_widths(view: View, width: int) -> list[int | None]:
+    """Return how wide the columns of names may be where a table is wider than the terminal: names give way, the longest first.
+
+    A number that is cut would be another number, so columns of numbers get None: as wide as they are.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - reports only
+
+    cells = [[title for title, _ in view.headers], *view.rows, *view.totals]
+    widths = [max(cell_len(row[number]) for row in cells) for number in range(len(view.headers))]
+    names = {number: widths[number] for number, (_, justify) in enumerate(view.headers) if justify == "left"}
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    while excess > 0 and names and max(names.values()) > _LEAST_NAME_CHARS:
+        longest = max(names, key=lambda number: names[number])
+        names[longest] -= 1
+        excess -= 1
+    return [names.get(number) for number in range(len(widths))]

@@ -1,4 +1,4 @@
-"""What sessions cost: a list of them."""
+"""What sessions cost: a list of them, or the trees that they are with their sub-agents."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import click
 
 from opencode_monitor.cli.context import State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
-from opencode_monitor.cli.render import plain
+from opencode_monitor.cli.render import note, plain, show_usd
 from opencode_monitor.cli.reports import limit_option
 from opencode_monitor.cli.usage_report import ID_CHARS, Column, UsageReport, count_column, usage_report
 
 if TYPE_CHECKING:
+    from opencode_monitor.reports.session_trees import SessionTreeUsage
     from opencode_monitor.reports.usage import Question
-    from opencode_monitor.repositories import SessionUsage
+    from opencode_monitor.repositories import CostNumber, SessionUsage
 
 _TITLE_CHARS = 40
+_DEEPEST_INDENT = 8
 
 
 @click.command()
@@ -26,13 +28,16 @@ _TITLE_CHARS = 40
     type=click.Choice(["started", "cost", "tokens"]),
     default="started",
     show_default=True,
-    help="Latest, or most first.",
+    help="Latest, or most first; with --tree, of each tree.",
 )
 @limit_option
+@click.option(
+    "--tree", "is_tree", is_flag=True, help="Sub-agents' sessions below their parents, with the cost of each tree; --limit counts trees."
+)
 @cost_option
 @output_options
 @click.pass_obj
-def sessions(state: State, asked: Asked, sort: str, limit: int | None, cost: str | None, output: Output) -> None:
+def sessions(state: State, asked: Asked, sort: str, limit: int | None, is_tree: bool, cost: str | None, output: Output) -> None:
     """Show what each session cost; a sub-agent's session is a row of its own."""
     zone = state.zone
 
@@ -42,14 +47,43 @@ def sessions(state: State, asked: Asked, sort: str, limit: int | None, cost: str
     lead = (
         Column(title="Session", justify="left", cell=lambda row: plain(row.session_id[:ID_CHARS])),
         Column(title="Started", justify="left", cell=started),
-        Column(title="Title", justify="left", cell=lambda row: ("↳ " if row.parent_session_id else "") + plain(row.title, _TITLE_CHARS)),
+        Column(title="Title", justify="left", cell=_tree_title if is_tree else _title),
         Column(title="Agent", justify="left", cell=lambda row: plain(row.agent)),
         count_column("calls"),
     )
+    number = state.cost_number(cost)
     wanted = UsageReport(
-        schema="sessions", dimensions=("session",), cost=cost, sort=sort, limit=limit, rows=_rows, lead=lead, is_short=True
+        schema="sessions",
+        dimensions=("session",),
+        cost=cost,
+        sort=sort,
+        limit=limit,
+        rows=_trees if is_tree else _rows,
+        lead=lead,
+        is_short=True,
+        trail=(Column(title="Tree", cell=lambda row: show_tree_cost(row, number)),) if is_tree else (),
     )
-    usage_report(state, asked, output, wanted)
+    found: Any = usage_report(state, asked, output, wanted)
+    if is_tree and output.is_table and any(row.is_detached for row in found.rows):
+        note("↑ started by a session that is not among these", quiet=state.quiet)
+
+
+def _title(row: SessionUsage) -> str:
+    return ("↳ " if row.parent_session_id else "") + plain(row.title, _TITLE_CHARS)
+
+
+def _tree_title(row: SessionTreeUsage) -> str:
+    if row.depth == 0:
+        return ("↑ " if row.is_detached else "") + plain(row.title, _TITLE_CHARS)
+    # So deep that the title would not be seen, the depth is.
+    indent = "  " * (row.depth - 1) if row.depth <= _DEEPEST_INDENT else f"{row.depth} "
+    return f"{indent}↳ {plain(row.title, _TITLE_CHARS)}"
+
+
+def show_tree_cost(row: SessionTreeUsage, number: CostNumber) -> str:
+    """Show what a session's tree cost: "at least" where it is not known of all its calls."""
+    known = getattr(row, f"tree_{number.field}")
+    return f"{'≥ ' if known is not None and getattr(row, f'tree_{number.unknown_field}') else ''}{show_usd(known)}"
 
 
 def _rows(session: Any, question: Question) -> list[SessionUsage]:
@@ -62,3 +96,11 @@ def _rows(session: Any, question: Question) -> list[SessionUsage]:
         limit=question.limit,
         cost_number=question.cost_number,
     )
+
+
+def _trees(session: Any, question: Question) -> list[SessionTreeUsage]:
+    from opencode_monitor.reports.session_trees import session_trees  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import CostRepository  # noqa: PLC0415 - as above
+
+    rows = CostRepository(session).by_session(question.time_range, filters=question.filters)
+    return session_trees(rows, sort=question.sort or "started", limit=question.limit, cost_number=question.cost_number)

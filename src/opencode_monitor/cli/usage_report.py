@@ -75,6 +75,7 @@ class UsageReport:
         names: See `Question.names`.
         lead: The columns before the tokens; else one for each dimension, and the counts.
         is_short: Whether the tokens are one column.
+        trail: The columns after the cost.
         title: What the head calls it.
         chart: A picture to draw too.
     """
@@ -92,6 +93,7 @@ class UsageReport:
     names: tuple[str, ...] = ()
     lead: Sequence[Column] | None = None
     is_short: bool = False
+    trail: Sequence[Column] = ()
     title: str | None = None
     chart: Path | None = None
 
@@ -255,11 +257,14 @@ def _view(found: Answer, wanted: UsageReport, output: Output, *, current: date |
     lead = [*(wanted.lead or _lead(found, current=current, zone=zone))]
     width = console(to_file=output.file is not None).width
     for is_short in (True,) if wanted.is_short else (False, True):
-        columns = [*lead, *_numbers(found, is_short=is_short)]
+        columns = [*lead, *_numbers(found, is_short=is_short), *wanted.trail]
         rows = [[column.cell(row) for column in columns] for row in found.rows]
         totals = [["Total", *(column.total(found.totals) for column in columns[1:])]]
         # Not in the total: a flat fee is owed whatever was used.
-        totals += [[f"Fee {plain(fee.provider)}", *("" for _ in columns[2:]), show_usd(fee.fee_usd) + " "] for fee in fees]
+        totals += [
+            [f"Fee {plain(fee.provider)}", *(show_usd(fee.fee_usd) + " " if column.title == "Cost" else "" for column in columns[1:])]
+            for fee in fees
+        ]
         cells = [[column.title for column in columns], *rows, *totals]
         needed = [max(len(row[number]) for row in cells) for number in range(len(columns))]
         names = sum(column.justify == "left" for column in columns)

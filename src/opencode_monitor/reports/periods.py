@@ -47,3 +47,12 @@ def period_after(period: date, interval: str) -> date:
     if interval == "month":
         return date(period.year + period.month // _LAST_MONTH, period.month % _LAST_MONTH + 1, 1)
     return period + timedelta(days=_WEEK if interval == "week" else 1)
+
+
+def periods_before(period: date, interval: str, count: int) -> date:
+    """Return the first day of the period so many before one that is given by its first day; no earlier one than there is."""
+    if interval == "month":
+        month = max(period.year * _LAST_MONTH + period.month - 1 - count, _LAST_MONTH)
+        return date(month // _LAST_MONTH, month % _LAST_MONTH + 1, 1)
+    days = count * (_WEEK if interval == "week" else 1)
+    return date.fromordinal(max(period.toordinal() - days, 1))

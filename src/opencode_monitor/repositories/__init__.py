@@ -22,7 +22,7 @@ from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
 from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
-from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage
+from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage, sum_usage
 from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.spend import DaySpend, SpendRepository, SpendRow
 from opencode_monitor.repositories.unrecorded import NOTHING_UNRECORDED, UnrecordedRepository, UnrecordedSpend
@@ -81,4 +81,5 @@ __all__ = [
     "UnrecordedSpend",
     "Usage",
     "make_budget",
+    "sum_usage",
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.metrics.dimensions import DIMENSIONS
+from opencode_monitor.metrics.measures import CostNumber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,27 @@ NO_PART_USAGE = PartUsage(
     paid_unknown_parts=0,
 )
 """The sums over no parts."""
+
+_COSTS = tuple((number.field, number.unknown_field) for number in CostNumber)
+_COUNTS = tuple(field.name for field in fields(Usage) if field.name not in {name for name, _ in _COSTS})
+
+
+def sum_usage(rows: Iterable[Usage]) -> Usage:
+    """Return the sum over rows that have no call, and no session, in common.
+
+    A cost is the sum of what is known of it: None only where there are calls and it is known for none.
+
+    Args:
+        rows: The rows; of a class below `Usage` only its sums are looked at.
+    """
+    added = list(rows)
+    sums: dict[str, Any] = {name: sum(getattr(row, name) for row in added) for name in _COUNTS}
+    for name, unknown in _COSTS:
+        is_unknown = 0 < sums[unknown] == sums["calls"]
+        known = (usd for row in added if (usd := getattr(row, name)) is not None)
+        sums[name] = None if is_unknown else sum(known, Decimal(0))
+    return Usage(**sums)
+
 
 _VALUES: dict[str, Any] = {"text": str, "day": date | None, "instant": datetime | None}
 
