@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from opencode_monitor.cli.forecast import forecast
 from opencode_monitor.cli.importing import demo, import_
 from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
-from opencode_monitor.cli.render import plain
+from opencode_monitor.cli.render import PROGRAM, complain
 from opencode_monitor.cli.reports import agents, daily, models, monthly, projects, sessions, weekly
 from opencode_monitor.cli.session import session
 from opencode_monitor.cli.statusline import statusline
@@ -36,7 +35,6 @@ from opencode_monitor.errors import OpencodeMonitorError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = "opencode-monitor"
 _INTERRUPTED = 130
 # The backspace keeps click from re-wrapping the lines below it.
 _HELP = """What OpenCode sessions cost, per day, model and session.
@@ -138,9 +136,5 @@ def _is_database_error(error: Exception) -> bool:
 
 
 def _fail(arguments: Sequence[str], code: str, message: str, exit_code: int) -> None:
-    if "--json" in arguments:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
-    else:
-        # Some messages quote what is stored: an id, a path.
-        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
+    complain(code, message, as_json="--json" in arguments)
     sys.exit(exit_code)

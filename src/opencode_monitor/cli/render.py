@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+PROGRAM = "opencode-monitor"
 UNKNOWN = "—"
 _SMALL_USD = Decimal("0.01")
 _TINY_USD = Decimal("0.00005")
@@ -55,6 +56,20 @@ def plain(text: str | None, limit: int | None = None) -> str:
     """
     safe = "".join("�" if unicodedata.category(character).startswith("C") else character for character in text or "")
     return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def complain(code: str, message: str, *, as_json: bool) -> None:
+    """Write an error in one line to standard error.
+
+    Args:
+        code: Its stable name.
+        message: What happened, where, and what to do next; it may quote what is stored: an id, a path.
+        as_json: Write it for a program.
+    """
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
+    else:
+        click.echo(f"{PROGRAM}: error: {plain(message)}", err=True)
 
 
 def as_json_value(value: object) -> Any:

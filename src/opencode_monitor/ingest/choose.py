@@ -28,7 +28,8 @@ class Opened:
 
     Attributes:
         is_unchanged: Whether nothing at all in it has changed since it was last read to its end.
-        gone: The sessions that were read from it once and are not there, each with whether that is new; and those that are there again.
+        gone: The sessions whose mark changes: True for one that was read from it once and is not there, False for one that is there again.
+            Of a damaged source, none is taken for gone.
     """
 
     location: SourceLocation
@@ -78,7 +79,10 @@ def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bo
             else:
                 to_read[session_id] = stamp
         of_source = [(row.session_id, row.gone_at) for row in read_before if row.source_id == source_id]
-        chosen.append(replace(one, stamps=to_read, gone=gone_sessions(of_source, one.stamps)))
+        gone = gone_sessions(of_source, one.stamps)
+        if one.source.damage():
+            gone = {session_id: is_gone for session_id, is_gone in gone.items() if not is_gone}
+        chosen.append(replace(one, stamps=to_read, gone=gone))
     return chosen, unchanged
 
 

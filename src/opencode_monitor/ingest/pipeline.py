@@ -26,11 +26,11 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
-from opencode_monitor.models import Base, KnownSource, Message, Project, Session
+from opencode_monitor.models import Base, KnownSource, Message, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
@@ -113,6 +113,8 @@ def import_sources(
         connection = stack.enter_context(engine.connect())
         run = _Run(connection, now, surroundings, with_texts=with_texts, progress=progress)
         servers = run.begin(failures, models_cache)
+        if failures and not opened:
+            raise failures[0][1]
         chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
         run.summary.counts += BulkCounts(unchanged=unchanged)
         run.total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
@@ -163,9 +165,14 @@ class _Run:
             for location, error in failures:
                 _note_source(connection, location, now=self._now)
                 note_state(connection, location.source_id, None)
-                issue = SourceIssue(_readable(location.path), _readable(error))
+                issue = self._problem(location, str(error))
                 replace_issues(connection, location.source_id, {None: [issue]}, self._now, self.summary)
         return servers
+
+    def _problem(self, location: SourceLocation, problem: str) -> SourceIssue:
+        """Note that a source could not be read whole, or at all."""
+        self.summary.problems[location.source_id] = _readable(problem)
+        return SourceIssue(_readable(location.path), _readable(problem))
 
     def read(self, one: Opened) -> None:
         """Read the chosen sessions of one source."""
@@ -176,12 +183,11 @@ class _Run:
             mark_gone_sessions(connection, source_id, one.gone, now=self._now)
             if not one.is_unchanged:
                 _load_projects(connection, one.source)
-                replace_issues(connection, source_id, {None: one.source.loose_issues()}, self._now, self.summary)
             if one.stamps:
                 note_reading(connection, source_id)
         with connection.begin():
             stored = _stored_usage(connection, one)
-            known = set(connection.scalars(sa.select(Session.session_id)).all())
+            known = stored_sessions(connection)
         # An export may come from another machine, whose directories are not those of this one.
         checkouts = None if one.location.kind == "export" else self._checkouts
         batches = _batches(one, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
@@ -193,6 +199,13 @@ class _Run:
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
+        if not one.is_unchanged or one.source.damage():
+            # Last, as a damaged place may be met by any of the readings.
+            issues = one.source.loose_issues()
+            if (problem := one.source.damage()) is not None:
+                issues.append(self._problem(one.location, problem))
+            with connection.begin():
+                replace_issues(connection, source_id, {None: issues}, self._now, self.summary)
 
     def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
         """Note that the import has come to its end.
@@ -208,7 +221,8 @@ class _Run:
         write_log_back(connection)
         with connection.begin():
             for one in chosen if whole else ():
-                note_state(connection, one.location.source_id, one.source.state())
+                # A damaged source is looked through again until it is mended.
+                note_state(connection, one.location.source_id, None if one.source.damage() else one.source.state())
             note_mended(connection)
 
 
@@ -245,8 +259,6 @@ def _open_all(
             opened.append(Opened(location, source, stamps, of_source.state is not None and of_source.state == source.state()))
         except SourceError as error:
             failures.append((location, error))
-    if failures and not opened:
-        raise failures[0][1]
     return opened, failures
 
 

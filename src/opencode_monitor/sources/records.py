@@ -192,8 +192,8 @@ class SessionBundle(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """One place that holds sessions: a JSON tree, a database file, or an export.
 
-    A reader never writes to its source, and never raises for a bad record: it reports the record and goes on with the
-    next.
+    A reader never writes to its source. Once it is open and has listed the sessions, it raises no more: it reports a bad record and goes on
+    with the next, and tells of a place that it could not get past by `damage`.
     """
 
     kind: str
@@ -221,6 +221,13 @@ class Source(Protocol):
 
     def loose_issues(self) -> list[SourceIssue]:
         """List what cannot be read and belongs to no session."""
+        ...
+
+    def damage(self) -> str | None:
+        """Tell what has kept something from being read so far: what, where, and what to do, in one line; None if nothing has.
+
+        What is not listed then need not be gone.
+        """
         ...
 
     def close(self) -> None:
