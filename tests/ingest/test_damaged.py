@@ -102,7 +102,7 @@ def damage(path: Path, table: str) -> None:
     content = bytearray(path.read_bytes())
 
     def at(page: int) -> int:
-        return (page - 1) * size
+        return (page - 1) * int(size)
 
     page: int = root
     while content[at(page)] not in _LEAVES:  # an inner page: go down in the middle

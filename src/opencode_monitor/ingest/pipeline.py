@@ -8,13 +8,14 @@ from __future__ import annotations
 import gc
 import getpass
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
@@ -34,7 +35,7 @@ from opencode_monitor.models import Base, KnownSource, Message, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
-from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
+from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, SessionBundle, Source, SourceIssue
 
 __all__ = ["ImportSummary", "Surroundings", "import_sources"]
 
@@ -187,10 +188,12 @@ class _Run:
                 note_reading(connection, source_id)
         with connection.begin():
             stored = _stored_usage(connection, one)
+            messages = _messages_of(connection, one.leftovers)
             known = stored_sessions(connection)
         # An export may come from another machine, whose directories are not those of this one.
         checkouts = None if one.location.kind == "export" else self._checkouts
-        batches = _batches(one, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
+        bundles = (_with_leftovers(bundle, one, messages) for bundle in one.source.read(_oldest_first(one)))
+        batches = _batches(bundles, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
         with Writer(
             connection, one, known, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
         ) as writer:
@@ -291,14 +294,50 @@ def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[Stor
     return stored
 
 
-def _batches(
-    one: Opened, stored: Mapping[str, Sequence[StoredUsage]], dialect_name: str, file_tools: Mapping[str, str], *, with_texts: bool
-) -> Iterator[Batch]:
-    """Read and map session after session, oldest first, so that an original comes before its forks."""
+def _messages_of(connection: sa.Connection, session_ids: Iterable[str]) -> set[str]:
+    """Read the ids of all messages that are stored of some sessions."""
+    with staged(
+        connection, "asked_sessions", (sa.Column("session_id", sa.Text()),), [(session_id,) for session_id in session_ids]
+    ) as asked:
+        of_sessions = Message.session_id.in_(sa.select(asked.c.session_id))
+        return set(connection.scalars(sa.select(Message.message_id).where(of_sessions)).all())
+
+
+def _with_leftovers(bundle: SessionBundle, one: Opened, stored_messages: Collection[str]) -> SessionBundle:
+    """Add the parts that only another source holds, whose message is gone: a message that is stored has kept its own."""
+    parts, issues = list(bundle.parts), list(bundle.issues)
+    known = {part.part_id for part in parts}
+    messages = {message.message_id for message in bundle.messages}
+    for left in one.leftovers.get(bundle.session.session_id, ()):
+        orphans, of_orphans = left.source.orphans(bundle.session.session_id)
+        parts += [
+            part
+            for part in orphans
+            if part.part_id not in known and part.message_id not in messages and part.message_id not in stored_messages
+        ]
+        known.update(part.part_id for part in orphans)
+        issues += of_orphans
+    return msgspec.structs.replace(bundle, parts=parts, issues=issues) if one.leftovers else bundle
+
+
+def _oldest_first(one: Opened) -> list[str]:
+    """Order the sessions so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
+    return [stamp.session_id for stamp in ordered]
+
+
+def _batches(
+    bundles: Iterable[SessionBundle],
+    stored: Mapping[str, Sequence[StoredUsage]],
+    dialect_name: str,
+    file_tools: Mapping[str, str],
+    *,
+    with_texts: bool,
+) -> Iterator[Batch]:
+    """Read and map session after session."""
     batch: list[SessionRows] = []
     size = chars = 0
-    for bundle in one.source.read([stamp.session_id for stamp in ordered]):
+    for bundle in bundles:
         batch.append(map_session(bundle, stored.get(bundle.session.session_id, ()), file_tools=file_tools))
         size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
         if with_texts:

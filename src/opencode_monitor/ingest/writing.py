@@ -216,20 +216,22 @@ class Writer:
 
     def _note_read(self) -> None:
         """Note what was read, as it was when its source was opened."""
-        source_id = self._one.location.source_id
-        stamps = [self._one.stamps[session_id] for session_id in self._unsettled]
+        one = self._one
+        read = [(one.location.source_id, stamp, stamp.signature) for stamp in (one.stamps[session_id] for session_id in self._unsettled)]
+        for session_id in self._unsettled:
+            read += [(left.source_id, left.stamp, left.signature) for left in one.leftovers.get(session_id, ())]
         marks = [
             (
                 source_id,
                 stamp.session_id,
-                "" if stamp.session_id in self._incomplete else stamp.signature,
+                "" if stamp.session_id in self._incomplete else signature,
                 stamp.records,
                 self._now,
                 int(stamp.rank),
                 as_stored_time(changed_ms(stamp)),
                 None,
             )
-            for stamp in stamps
+            for source_id, stamp, signature in read
         ]
         columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
         upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)

@@ -107,7 +107,7 @@ class JsonTreeSource:
         day of the week all the same, in case something else has been at work.
 
         Args:
-            remembered: What is known from then; sessions that are stored in a better form are not looked at.
+            remembered: What is known from then; of sessions that are stored in a better form, only parts without a message are looked at.
 
         Returns:
             One stamp for each session that has a file, or messages. `created_ms` is read from the session's id.
@@ -124,6 +124,12 @@ class JsonTreeSource:
         orphans = self._known_orphans([])
 
         def stamp(session_id: str) -> SessionStamp | None:
+            found = look_at(session_id)
+            if found is None or session_id not in orphans:
+                return found
+            return msgspec.structs.replace(found, orphans=_signature_of([entry for _, entry in orphans[session_id]]))
+
+        def look_at(session_id: str) -> SessionStamp | None:
             known = remembered.stamps.get(session_id)
             if remembered.elsewhere.get(session_id, 0) > self._rank:
                 return known or SessionStamp(session_id, "", 0, None, None, self._rank)
@@ -164,6 +170,17 @@ class JsonTreeSource:
             bundle = self._bundle(session_id, files.get(session_id, []), orphans.get(session_id, []))
             if bundle is not None:
                 yield bundle
+
+    def orphans(self, session_id: str) -> tuple[list[PartRecord], list[SourceIssue]]:
+        """Read the parts of a session whose message is gone, and what is wrong with them.
+
+        Args:
+            session_id: The session.
+        """
+        issues: list[SourceIssue] = []
+        entries = self._known_orphans([]).get(session_id, [])
+        parts = [part for message_id, entry in entries for part in self._parts(message_id, session_id, [entry], issues)]
+        return parts, issues
 
     def loose_issues(self) -> list[SourceIssue]:
         """List what cannot be read and belongs to no session.

@@ -125,6 +125,7 @@ class SessionStamp(msgspec.Struct, frozen=True):
         rank: How good the form is in which the source holds the session.
         changed_ms: When the session itself changed last, where the store says so: rows that OpenCode took over from an older store carry
             the time at which it did. Of two sources of a rank, the later one is read.
+        orphans: Of a JSON tree, a signature of the session's parts whose message is gone: OpenCode takes those over into no other form.
     """
 
     session_id: str
@@ -134,6 +135,7 @@ class SessionStamp(msgspec.Struct, frozen=True):
     updated_ms: int | None
     rank: int
     changed_ms: int | None = None
+    orphans: str = ""
 
 
 class Remembered(msgspec.Struct, frozen=True):
