@@ -353,6 +353,36 @@ class TestTree:
         assert (alone.read, alone.counts.new, alone.counts.changed) == (0, 0, 0)
 
     @pytest.mark.usefixtures("at_rest")
+    def test_import_steps_that_only_a_tree_left_beside_its_database_holds_are_loaded_once(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store = stores.sample()
+        storage = stores.write_json(store, tmp_path)
+        gone = store.messages.pop(3)  # its file was deleted, its parts stayed, and the database has taken over neither
+        (storage / "message" / gone["sessionID"] / f"{gone['id']}.json").unlink()
+        orphans = [part for part in store.parts if part["messageID"] == gone["id"]]
+        store.parts = [part for part in store.parts if part["messageID"] != gone["id"]]
+        database = stores.write_sqlite(store, tmp_path)
+        of_orphans = f"FROM step_events WHERE message_id = '{gone['id']}' AND event = 'finish'"
+        calls = "SELECT sum(input_tokens) FROM messages"
+
+        load(engine, database)
+        before, sums = read(engine, f"SELECT count(*) {of_orphans}"), read(engine, calls)
+        summary = load(engine, tmp_path, now=LATER)
+        again = load(engine, tmp_path, now=LATER)
+        numbers = read(engine, "SELECT DISTINCT count(*) OVER (PARTITION BY session_id, sequence_number) FROM parts")
+        (storage / "part" / gone["id"] / f"{orphans[0]['id']}.json").unlink()
+        changed = load(engine, tmp_path, now=LATER)
+
+        steps = [part for part in orphans if part["type"] == "step-finish"]
+        assert before == [(0,)]
+        assert (summary.counts.new, again.read) == (len(orphans), 0)
+        assert read(engine, f"SELECT step_id, step_cost_usd, session_id {of_orphans} ORDER BY step_id") == [
+            (part["id"], None, gone["sessionID"]) for part in steps
+        ]
+        assert numbers == [(1,)]
+        assert read(engine, calls) == sums
+        assert changed.read > 0
+
+    @pytest.mark.usefixtures("at_rest")
     def test_import_state_of_another_make_is_not_trusted(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = stores.sample()
         storage = stores.write_json(store, tmp_path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from opencode_monitor.errors import SourceError
 from opencode_monitor.sources.json_tree import JsonTreeSource
 from opencode_monitor.sources.records import ProjectRecord, SessionBundle, SourceIssue
 
@@ -303,11 +304,12 @@ def test_stamps_other_folders_and_secrets_are_never_opened(small: Path, write: W
     assert source.loose_issues() == []
 
 
-def test_stamps_empty_or_missing_tree_gives_none(tmp_path: Path) -> None:
+def test_stamps_empty_tree_gives_none_and_missing_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "message" / "ses_empty").mkdir(parents=True)
 
     assert JsonTreeSource(tmp_path).stamps() == []
-    assert JsonTreeSource(tmp_path / "nowhere").stamps() == []
+    with pytest.raises(SourceError, match="nowhere cannot be listed: No such file or directory"):  # its sessions are not known to be gone
+        JsonTreeSource(tmp_path / "nowhere").stamps()
 
 
 @pytest.mark.parametrize(

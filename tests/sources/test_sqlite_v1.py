@@ -445,11 +445,17 @@ def test_open_other_shape_tells_what_is_missing(make_database: MakeDatabase, sch
     assert str(caught.value) == message.format(path)
 
 
-def test_stamps_damaged_table_tells_the_file_is_damaged(small: Path) -> None:
+def test_stamps_damaged_table_lists_the_sessions_and_tells_the_file_is_damaged(small: Path) -> None:
     damage(small, "part")
 
-    with opened(small) as source, pytest.raises(SourceError, match=r"opencode\.db is damaged"):
-        source.stamps()
+    with opened(small) as source:
+        stamps, damage_told = source.stamps(), source.damage()
+
+    assert [stamp.session_id for stamp in stamps] == ["ses_1", "ses_2"]
+    assert damage_told == (
+        f"{small} is damaged (database disk image is malformed); what can be read of it is loaded."
+        " Restore it from a backup, or recover it with: sqlite3 FILE .recover"
+    )
 
 
 def test_read_damaged_table_keeps_what_was_read_before(small: Path) -> None:

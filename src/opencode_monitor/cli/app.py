@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -14,13 +13,12 @@ from opencode_monitor._version import __version__
 from opencode_monitor.cli.commands import HOMES, Commands
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.driver_errors import told
-from opencode_monitor.cli.render import plain
+from opencode_monitor.cli.render import PROGRAM, complain
 from opencode_monitor.errors import OpencodeMonitorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = "opencode-monitor"
 _INTERRUPTED = 130
 # The backspace keeps click from re-wrapping the lines below it.
 _HELP = """What OpenCode sessions cost, per day, model and session.
@@ -124,11 +122,5 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 
 def _fail(arguments: Sequence[str], code: str, lines: Sequence[str], exit_code: int, *, hint: str | None = None) -> None:
-    if _wants_json(arguments):
-        click.echo(json.dumps({"error": {"code": code, "message": "\n".join(lines), "hint": hint}}), err=True)
-    else:
-        *before, last = lines
-        for line in (*before, last if hint is None else f"{last} {hint}"):
-            # Some messages quote what is stored: an id, a path.
-            click.echo(f"{PROGRAM}: error: {plain(line)}", err=True)
+    complain(code, lines, hint=hint, as_json=_wants_json(arguments))
     sys.exit(exit_code)

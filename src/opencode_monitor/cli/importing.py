@@ -15,10 +15,10 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
-from opencode_monitor.cli.render import console, envelope, note, plain
+from opencode_monitor.cli.render import complain, console, envelope, note, plain
 from opencode_monitor.cli.reports import daily, models
 from opencode_monitor.cli.statusline import leave_sums
-from opencode_monitor.errors import DatabaseBusyError, UsageError
+from opencode_monitor.errors import DatabaseBusyError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +58,13 @@ def import_(
     with_texts: bool | None,
     dry_run: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Import what is new or changed in OpenCode's data.
 
     PATH is a data directory, its storage directory, one project's tree of OpenCode 0.0 to 0.5, a database file, or a file that
     `opencode export` wrote; several may be given. Without any, the data is looked for where OpenCode keeps it: $OPENCODE_DB,
-    $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written.
+    $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written. Where a source is damaged, the
+    rest of it and all others are loaded, and the exit code is 1.
     """
     from opencode_monitor.sources.discover import find_all_sources  # noqa: PLC0415 - heavy imports stay inside commands
 
@@ -71,7 +72,7 @@ def import_(
     if dry_run:
         for location in locations:
             click.echo(f"{location.kind:12} {plain(str(location.path))}")
-        return
+        return 0
     since_moment = None if since is None else parse_when(since, tz=state.zone, now=now())
     prepare_database(state)
     if with_texts is None:
@@ -90,6 +91,9 @@ def import_(
         _print_summary(state, summary)
         if not with_texts:
             note("Texts were left out (--no-content); what was stored before stays.", quiet=state.quiet)
+    for problem in summary.problems.values():
+        complain(SourceError.code, [problem], as_json=as_json)
+    return SourceError.exit_code if summary.problems else 0
 
 
 @click.command()

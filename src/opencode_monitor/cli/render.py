@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "as_json_value", "console", "envelope", "note", "plain", "show_tokens", "show_usd", "table"]
 
+PROGRAM = "opencode-monitor"
 _THOUSAND = 1000
 
 
@@ -49,6 +50,23 @@ def show_tokens(count: int) -> str:
             return f"{size:.0f}" if not unit else f"{size:,.1f}{unit}"
         size /= _THOUSAND
     return str(count)
+
+
+def complain(code: str, lines: Sequence[str], *, hint: str | None = None, as_json: bool) -> None:
+    """Write an error to standard error.
+
+    Args:
+        code: Its stable name.
+        lines: What happened, and where; it may quote what is stored: an id, a path.
+        hint: What to do next.
+        as_json: Write it for a program.
+    """
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": "\n".join(lines), "hint": hint}}), err=True)
+        return
+    *before, last = lines
+    for line in (*before, last if hint is None else f"{last} {hint}"):
+        click.echo(f"{PROGRAM}: error: {plain(line)}", err=True)
 
 
 def as_json_value(value: object) -> Any:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from opencode_monitor.ingest.marks import gone_sessions
 from opencode_monitor.ingest.remember import sessions_read, stored_rank
+from opencode_monitor.sources.json_tree import JsonTreeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from typing import Any
 
@@ -23,12 +24,32 @@ _Merit = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Parts whose message is gone, in a tree whose session is read from a better source: that one has never had them.
+
+    Attributes:
+        stamp: The session as the tree has it.
+    """
+
+    source_id: str
+    source: JsonTreeSource
+    stamp: SessionStamp
+
+    @property
+    def signature(self) -> str:
+        """What is noted of the session and the tree once they are loaded."""
+        return f"orphans:{self.stamp.orphans}"
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """An open source, with the sessions to read from it in this run.
 
     Attributes:
         is_unchanged: Whether nothing at all in it has changed since it was last read to its end.
-        gone: The sessions that were read from it once and are not there, each with whether that is new; and those that are there again.
+        gone: The sessions whose mark changes: True for one that was read from it once and is not there, False for one that is there again.
+            Of a damaged source, none is taken for gone.
+        leftovers: For the sessions to read, what only other sources hold of them.
     """
 
     location: SourceLocation
@@ -36,6 +57,7 @@ class Opened:
     stamps: dict[str, SessionStamp]
     is_unchanged: bool = False
     gone: dict[str, bool] = field(default_factory=dict)
+    leftovers: dict[str, list[Leftovers]] = field(default_factory=dict)
 
 
 def changed_ms(stamp: SessionStamp) -> int | None:
@@ -62,6 +84,7 @@ def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bo
     signatures = {(row.source_id, row.session_id): row.signature for row in read_before}
     current = {one.location.source_id: one.stamps for one in opened}
     best = _best(opened, (row for row in read_before if row.session_id not in current.get(row.source_id, {})))
+    leftovers = _leftovers(opened, best)
     since_ms = 0 if since is None else int(since.timestamp() * 1000)
     unchanged = 0
     chosen = []
@@ -73,13 +96,29 @@ def choose_sessions(connection: sa.Connection, opened: list[Opened], *, full: bo
             is_elsewhere = reads_from != source_id
             if (is_elsewhere and reads_from in current) or (stamp.updated_ms or 0) < since_ms:
                 continue
-            if is_elsewhere or (not full and signatures.get((source_id, session_id)) == stamp.signature):
+            is_whole = all(signatures.get((left.source_id, session_id)) == left.signature for left in leftovers.get(session_id, ()))
+            if is_elsewhere or (not full and is_whole and signatures.get((source_id, session_id)) == stamp.signature):
                 unchanged += stamp.records
             else:
                 to_read[session_id] = stamp
         of_source = [(row.session_id, row.gone_at) for row in read_before if row.source_id == source_id]
-        chosen.append(replace(one, stamps=to_read, gone=gone_sessions(of_source, one.stamps)))
+        gone = gone_sessions(of_source, one.stamps)
+        if one.source.damage():
+            gone = {session_id: is_gone for session_id, is_gone in gone.items() if not is_gone}
+        left = {session_id: leftovers[session_id] for session_id in to_read if session_id in leftovers}
+        chosen.append(replace(one, stamps=to_read, gone=gone, leftovers=left))
     return chosen, unchanged
+
+
+def _leftovers(opened: Iterable[Opened], best: Mapping[str, str]) -> dict[str, list[Leftovers]]:
+    """Map each session that is read from a better source to what the trees hold of it beside."""
+    found: dict[str, list[Leftovers]] = {}
+    for one in opened:
+        if isinstance(one.source, JsonTreeSource):
+            for session_id, stamp in one.stamps.items():
+                if stamp.orphans and best[session_id] != one.location.source_id:
+                    found.setdefault(session_id, []).append(Leftovers(one.location.source_id, one.source, stamp))
+    return found
 
 
 def _best(opened: Iterable[Opened], stored: Iterable[Any]) -> dict[str, str]:

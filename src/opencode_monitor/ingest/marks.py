@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from opencode_monitor.ingest.mapping import SessionRows
 
 _INCOMPLETE = ("the database is damaged here", "cannot be listed")
-"""What issues of a session begin with that was not read to its end: of such a one, nothing is known to be gone."""
+"""What issues of a session begin with that was not read to its end."""
+
+
+def is_incomplete(session: SessionRows) -> bool:
+    """Tell whether a session could not be read to its end: then nothing of it is known to be gone, and it is read again next time."""
+    return any(not issue.loaded and issue.reason.startswith(_INCOMPLETE) for issue in session.issues)
 
 
 def gone_sessions(read_before: Iterable[tuple[str, datetime | None]], present: Collection[str]) -> dict[str, bool]:
@@ -83,7 +88,7 @@ def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows]
         here: Ids of the messages that were read.
         now: The time of the import.
     """
-    whole = [session for session in batch if not any(not issue.loaded and issue.reason.startswith(_INCOMPLETE) for issue in session.issues)]
+    whole = [session for session in batch if not is_incomplete(session)]
     columns = (sa.Column("session_id", sa.Text()),)
     with (
         staged(connection, "whole_sessions", columns, [(session.session_id,) for session in whole]) as sessions,

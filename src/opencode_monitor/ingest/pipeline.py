@@ -8,13 +8,14 @@ from __future__ import annotations
 import gc
 import getpass
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
@@ -26,15 +27,15 @@ from opencode_monitor.ingest.hidden import StoredUsage
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.omit import leave_out_texts
-from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, was_killed
+from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
-from opencode_monitor.models import Base, KnownSource, Message, Project, Session
+from opencode_monitor.models import Base, KnownSource, Message, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
-from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, Source, SourceIssue
+from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, SessionBundle, Source, SourceIssue
 
 __all__ = ["ImportSummary", "Surroundings", "import_sources"]
 
@@ -113,6 +114,8 @@ def import_sources(
         connection = stack.enter_context(engine.connect())
         run = _Run(connection, now, surroundings, with_texts=with_texts, progress=progress)
         servers = run.begin(failures, models_cache)
+        if failures and not opened:
+            raise failures[0][1]
         chosen, unchanged = choose_sessions(connection, opened, full=full, since=since)
         run.summary.counts += BulkCounts(unchanged=unchanged)
         run.total = sum(stamp.records for one in chosen for stamp in one.stamps.values())
@@ -163,9 +166,14 @@ class _Run:
             for location, error in failures:
                 _note_source(connection, location, now=self._now)
                 note_state(connection, location.source_id, None)
-                issue = SourceIssue(_readable(location.path), _readable(error))
+                issue = self._problem(location, str(error))
                 replace_issues(connection, location.source_id, {None: [issue]}, self._now, self.summary)
         return servers
+
+    def _problem(self, location: SourceLocation, problem: str) -> SourceIssue:
+        """Note that a source could not be read whole, or at all."""
+        self.summary.problems[location.source_id] = _readable(problem)
+        return SourceIssue(_readable(location.path), _readable(problem))
 
     def read(self, one: Opened) -> None:
         """Read the chosen sessions of one source."""
@@ -176,15 +184,16 @@ class _Run:
             mark_gone_sessions(connection, source_id, one.gone, now=self._now)
             if not one.is_unchanged:
                 _load_projects(connection, one.source)
-                replace_issues(connection, source_id, {None: one.source.loose_issues()}, self._now, self.summary)
             if one.stamps:
                 note_reading(connection, source_id)
         with connection.begin():
             stored = _stored_usage(connection, one)
-            known = set(connection.scalars(sa.select(Session.session_id)).all())
+            messages = _messages_of(connection, one.leftovers)
+            known = stored_sessions(connection)
         # An export may come from another machine, whose directories are not those of this one.
         checkouts = None if one.location.kind == "export" else self._checkouts
-        batches = _batches(one, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
+        bundles = (_with_leftovers(bundle, one, messages) for bundle in one.source.read(_oldest_first(one)))
+        batches = _batches(bundles, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
         with Writer(
             connection, one, known, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
         ) as writer:
@@ -193,6 +202,13 @@ class _Run:
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
+        if not one.is_unchanged or one.source.damage():
+            # Last, as a damaged place may be met by any of the readings.
+            issues = one.source.loose_issues()
+            if (problem := one.source.damage()) is not None:
+                issues.append(self._problem(one.location, problem))
+            with connection.begin():
+                replace_issues(connection, source_id, {None: issues}, self._now, self.summary)
 
     def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
         """Note that the import has come to its end.
@@ -208,7 +224,8 @@ class _Run:
         write_log_back(connection)
         with connection.begin():
             for one in chosen if whole else ():
-                note_state(connection, one.location.source_id, one.source.state())
+                # A damaged source is looked through again until it is mended.
+                note_state(connection, one.location.source_id, None if one.source.damage() else one.source.state())
             note_mended(connection)
 
 
@@ -245,8 +262,6 @@ def _open_all(
             opened.append(Opened(location, source, stamps, of_source.state is not None and of_source.state == source.state()))
         except SourceError as error:
             failures.append((location, error))
-    if failures and not opened:
-        raise failures[0][1]
     return opened, failures
 
 
@@ -279,14 +294,50 @@ def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[Stor
     return stored
 
 
-def _batches(
-    one: Opened, stored: Mapping[str, Sequence[StoredUsage]], dialect_name: str, file_tools: Mapping[str, str], *, with_texts: bool
-) -> Iterator[Batch]:
-    """Read and map session after session, oldest first, so that an original comes before its forks."""
+def _messages_of(connection: sa.Connection, session_ids: Iterable[str]) -> set[str]:
+    """Read the ids of all messages that are stored of some sessions."""
+    with staged(
+        connection, "asked_sessions", (sa.Column("session_id", sa.Text()),), [(session_id,) for session_id in session_ids]
+    ) as asked:
+        of_sessions = Message.session_id.in_(sa.select(asked.c.session_id))
+        return set(connection.scalars(sa.select(Message.message_id).where(of_sessions)).all())
+
+
+def _with_leftovers(bundle: SessionBundle, one: Opened, stored_messages: Collection[str]) -> SessionBundle:
+    """Add the parts that only another source holds, whose message is gone: a message that is stored has kept its own."""
+    parts, issues = list(bundle.parts), list(bundle.issues)
+    known = {part.part_id for part in parts}
+    messages = {message.message_id for message in bundle.messages}
+    for left in one.leftovers.get(bundle.session.session_id, ()):
+        orphans, of_orphans = left.source.orphans(bundle.session.session_id)
+        parts += [
+            part
+            for part in orphans
+            if part.part_id not in known and part.message_id not in messages and part.message_id not in stored_messages
+        ]
+        known.update(part.part_id for part in orphans)
+        issues += of_orphans
+    return msgspec.structs.replace(bundle, parts=parts, issues=issues) if one.leftovers else bundle
+
+
+def _oldest_first(one: Opened) -> list[str]:
+    """Order the sessions so that an original comes before its forks."""
     ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
+    return [stamp.session_id for stamp in ordered]
+
+
+def _batches(
+    bundles: Iterable[SessionBundle],
+    stored: Mapping[str, Sequence[StoredUsage]],
+    dialect_name: str,
+    file_tools: Mapping[str, str],
+    *,
+    with_texts: bool,
+) -> Iterator[Batch]:
+    """Read and map session after session."""
     batch: list[SessionRows] = []
     size = chars = 0
-    for bundle in one.source.read([stamp.session_id for stamp in ordered]):
+    for bundle in bundles:
         batch.append(map_session(bundle, stored.get(bundle.session.session_id, ()), file_tools=file_tools))
         size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
         if with_texts:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from opencode_monitor.models import IngestedSession, KnownSource
+from opencode_monitor.models import IngestedSession, KnownSource, Session
 from opencode_monitor.sources.records import Rank, Remembered, SessionStamp
 
 if TYPE_CHECKING:
@@ -86,6 +86,17 @@ def remember(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, 
         is_whole = len(stamps) == len(own)
         remembered[source_id] = Remembered(states[source_id] if is_whole else None, stamps, elsewhere)
     return remembered
+
+
+def stored_sessions(connection: sa.Connection) -> dict[str, bool]:
+    """Map each session that is stored to whether it was read to its end, from whatever source.
+
+    Args:
+        connection: In a transaction of the caller's.
+    """
+    whole = sa.select(IngestedSession.session_id).where(IngestedSession.signature != "")
+    rows = connection.execute(sa.select(Session.session_id, Session.session_id.in_(whole).label("is_whole"))).all()
+    return {row.session_id: row.is_whole for row in rows}
 
 
 def was_killed(connection: sa.Connection) -> bool:

@@ -55,7 +55,7 @@ class WatchState:
         changed: Records that changed since.
         last: What the last import did, if it was the one that this state tells of.
         at: When something was imported last.
-        problem: Why it waits, if it does.
+        problem: What could not be read, or why it waits: it tries again.
     """
 
     sources: int = 0
@@ -103,6 +103,7 @@ class Watcher:
     _state: WatchState = field(default_factory=WatchState)
     _locations: list[SourceLocation] = field(default_factory=list)
     _seen: dict[str, Remembered] = field(default_factory=dict)
+    _damaged: dict[str, str] = field(default_factory=dict)
     _places: list[Path] = field(default_factory=list)
     _retry_s: float = _FIRST_RETRY_S
 
@@ -149,7 +150,6 @@ class Watcher:
                 continue
             except SourceError as error:
                 self._tell(problem=str(error))
-                return
         self._locations = list(found.values())
         self._seen = {location.source_id: self._seen.get(location.source_id, NOTHING_REMEMBERED) for location in self._locations}
 
@@ -206,16 +206,16 @@ class Watcher:
         Returns:
             Whether that is done; otherwise it has to be tried again.
         """
-        problem = None if self._locations else "no OpenCode data yet"
         seen: dict[str, Remembered] = {}
+        unreadable: dict[str, str] = {}
         for location in self._locations:
             try:
                 seen[location.source_id] = self._look(location)
             except SourceError as error:
-                problem = str(error)
+                unreadable[location.source_id] = str(error)
         try:
-            if any(seen[source_id].stamps != self._seen[source_id].stamps or source_id not in self._imported() for source_id in seen):
-                self._import()
+            if any(self._is_due(source_id, found) for source_id, found in seen.items()):
+                self._damaged = self._import()
         except DatabaseBusyError as error:  # the engine has waited, and tries again at once
             self._retry_s = _FIRST_RETRY_S / 2
             return self._failed(str(error))
@@ -224,15 +224,18 @@ class Watcher:
         except sa.exc.OperationalError as error:  # a server that is restarted, a disk that is full
             return self._failed(f"the database failed: {str(error.orig).partition(chr(10))[0]}")
         self._seen |= seen
-        if problem is not None and self._locations:
-            return self._failed(problem)
+        problems = {source_id: problem for source_id, problem in (self._damaged | unreadable).items() if source_id in self._seen}
+        if problems:
+            return self._failed(next(iter(problems.values())))
         self._retry_s = _FIRST_RETRY_S
-        self._tell(problem=problem)
+        self._tell(problem=None if self._locations else "no OpenCode data yet")
         return True
 
-    def _imported(self) -> set[str]:
-        """Return the sources that were looked through before."""
-        return {source_id for source_id, remembered in self._seen.items() if remembered is not NOTHING_REMEMBERED}
+    def _is_due(self, source_id: str, found: Remembered) -> bool:
+        """Tell whether a source has to be imported: it is new or has changed, or was damaged and may be mended."""
+        before = self._seen[source_id]
+        may_be_mended = source_id in self._damaged and (found.state is None or found.state != before.state)
+        return before is NOTHING_REMEMBERED or found.stamps != before.stamps or may_be_mended
 
     def _look(self, location: SourceLocation) -> Remembered:
         """Look through a source, as far as it is not as it was."""
@@ -244,7 +247,8 @@ class Watcher:
             stamps = {stamp.session_id: stamp for stamp in source.stamps(before)}
             return Remembered(source.state(), stamps)
 
-    def _import(self) -> None:
+    def _import(self) -> dict[str, str]:
+        """Import, and return what is wrong with the sources that could not be read whole."""
         with self.engine.connect() as connection:
             require_head(connection)
         try:
@@ -258,6 +262,7 @@ class Watcher:
             new, changed = state.new + summary.counts.new, state.changed + summary.counts.changed
             self._state = replace(state, imports=state.imports + 1, new=new, changed=changed, at=datetime.now(UTC))
             self._tell(problem=None, last=summary)
+        return summary.problems
 
     def _load(self, engine: sa.Engine) -> ImportSummary:
         return import_sources(

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import BulkCounts, PackedRows, pack, staged, upsert, upsert_packed
 from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
 from opencode_monitor.ingest.choose import Opened, changed_ms
-from opencode_monitor.ingest.marks import forget_signatures, mark_gone_messages
+from opencode_monitor.ingest.marks import forget_signatures, is_incomplete, mark_gone_messages
 from opencode_monitor.ingest.omit import TEXT_COLUMNS
 from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.rows import ROW_TYPES
@@ -55,6 +55,7 @@ class ImportSummary:
         counts: New, changed and unchanged rows; the records of a session that was not read again are unchanged.
         skipped: Records that could not be loaded, by reason.
         issues: Records that could not be read as they stand, loaded or not.
+        problems: The sources that could not be read whole, or at all: what is wrong with each and what to do, in a line.
     """
 
     sources: int = 0
@@ -62,6 +63,7 @@ class ImportSummary:
     counts: BulkCounts = field(default_factory=BulkCounts)
     skipped: Counter[str] = field(default_factory=Counter)
     issues: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Writer:
         self,
         connection: sa.Connection,
         one: Opened,
-        known: set[str],
+        known: dict[str, bool],
         *,
         checkouts: Checkouts | None,
         now: datetime,
@@ -111,13 +113,14 @@ class Writer:
     ) -> None:
         self._connection = connection
         self._one = one
-        self._known = known  # the sessions that are stored
+        self._known = known  # the sessions that are stored, and whether they were read to their end
         self._checkouts = checkouts
         self._now = now
         self._summary = summary
         self._with_texts = with_texts
         self._transaction: sa.RootTransaction | None = None
         self._unsettled: list[str] = []
+        self._incomplete: set[str] = set()
         self._issues: dict[str | None, list[SourceIssue]] = {}
         self._batches = 0
         self._is_writing = False
@@ -136,8 +139,9 @@ class Writer:
     def write(self, batch: Batch) -> None:
         """Write the rows of a batch."""
         self._is_writing = True
+        batch = self._without_worse(batch)
         session_ids = [session.session_id for session in batch.sessions]
-        is_stored = not self._known.isdisjoint(session_ids)
+        is_stored = not self._known.keys().isdisjoint(session_ids)
         outdated: Collection[str] = ()
         if is_stored:
             self._finish()
@@ -154,12 +158,23 @@ class Writer:
             _forget_lengths(self._connection, batch.sessions)
         _delete_by_part(self._connection, (Part,), outdated)
         self._load(batch)
-        self._known.update(session_ids)
+        self._known.update((session_id, session_id not in self._incomplete) for session_id in session_ids)
         self._unsettled += session_ids
         self._batches += 1
         if is_stored or self._batches == TRANSACTION_BATCHES:
             self._finish()
         self._is_writing = False
+
+    def _without_worse(self, batch: Batch) -> Batch:
+        """Leave out the sessions that could not be read to their end and were before: what is stored of them is better."""
+        incomplete = {session.session_id for session in batch.sessions if is_incomplete(session)}
+        self._incomplete |= incomplete
+        worse = {session_id for session_id in incomplete if self._known.get(session_id)}
+        if not worse:
+            return batch
+        self._issues |= {session.session_id: session.issues for session in batch.sessions if session.session_id in worse}
+        kept = [session for session in batch.sessions if session.session_id not in worse]
+        return Batch(kept, pack_rows(kept, self._connection.dialect.name))
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
@@ -201,20 +216,22 @@ class Writer:
 
     def _note_read(self) -> None:
         """Note what was read, as it was when its source was opened."""
-        source_id = self._one.location.source_id
-        stamps = [self._one.stamps[session_id] for session_id in self._unsettled]
+        one = self._one
+        read = [(one.location.source_id, stamp, stamp.signature) for stamp in (one.stamps[session_id] for session_id in self._unsettled)]
+        for session_id in self._unsettled:
+            read += [(left.source_id, left.stamp, left.signature) for left in one.leftovers.get(session_id, ())]
         marks = [
             (
                 source_id,
                 stamp.session_id,
-                stamp.signature,
+                "" if stamp.session_id in self._incomplete else signature,
                 stamp.records,
                 self._now,
                 int(stamp.rank),
                 as_stored_time(changed_ms(stamp)),
                 None,
             )
-            for stamp in stamps
+            for source_id, stamp, signature in read
         ]
         columns = ("source_id", "session_id", "signature", "records", "imported_at", "source_rank", "changed_at", "gone_at")
         upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)

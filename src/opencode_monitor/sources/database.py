@@ -72,9 +72,6 @@ class DatabaseSource:
 
         Returns:
             One stamp for each session of either form.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         if self._state is not None and self._state == remembered.state:
             return list(remembered.stamps.values())
@@ -94,9 +91,6 @@ class DatabaseSource:
 
         Returns:
             The projects by id.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         reader = self._v2 or self._v1
         return reader.projects() if reader else []
@@ -123,12 +117,13 @@ class DatabaseSource:
 
         Returns:
             Rows without a usable id or session.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         issues = [issue for reader in (self._v1, self._v2) if reader for issue in reader.loose_issues()]
         return list(dict.fromkeys(issues))
+
+    def damage(self) -> str | None:
+        """Tell what kept something from being read since the file was opened, one line, or None."""
+        return next((reader.damage for reader in (self._v2, self._v1) if reader and reader.damage), None)
 
     def close(self) -> None:
         """Close the file, and remove what opening it has made."""

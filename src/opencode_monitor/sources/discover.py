@@ -164,7 +164,11 @@ def _in_data_directory(directory: Path) -> Iterator[SourceLocation]:
 
 def _json_tree(storage: Path) -> Iterator[SourceLocation]:
     # OpenCode 1.2 and later still write storage/session_diff: only these two show that there are sessions.
-    if ((storage / "session").is_dir() or (storage / "message").is_dir()) and not _is_project_tree(storage):
+    try:
+        is_tree = ((storage / "session").is_dir() or (storage / "message").is_dir()) and not _is_project_tree(storage)
+    except PermissionError:
+        is_tree = True  # its reader says what cannot be read, and no other source is kept from being found
+    if is_tree:
         yield SourceLocation("json", storage)
 
 
@@ -174,7 +178,11 @@ def _project_trees(directory: Path) -> Iterator[SourceLocation]:
 
 
 def _project_tree(storage: Path) -> Iterator[SourceLocation]:
-    if _is_project_tree(storage):
+    try:
+        is_tree = _is_project_tree(storage)
+    except PermissionError:
+        is_tree = True  # as above
+    if is_tree:
         yield SourceLocation("json-project", storage)
 
 

@@ -104,6 +104,10 @@ class ExportSource:
         """Return what is wrong with the file as a whole."""
         return list(self._issues)
 
+    def damage(self) -> str | None:
+        """Return nothing: a file that cannot be read whole is not opened."""
+        return None
+
     def close(self) -> None:
         """Do nothing: the file is closed."""
 

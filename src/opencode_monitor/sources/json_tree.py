@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from opencode_monitor.errors import SourceError
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.decode import decode_object, is_storable_id
 from opencode_monitor.sources.ids import session_id_time_ms
@@ -87,6 +88,7 @@ class JsonTreeSource:
 
     kind = "json"
     _rank = Rank.JSON_TREE
+    _sessions_at = "session"
     _messages_at = "message"
 
     def __init__(self, path: Path) -> None:
@@ -95,6 +97,7 @@ class JsonTreeSource:
         self._looked_at_ms = 0
         self._owners: dict[str, tuple[str, str]] = {}
         self._orphans_found: tuple[dict[str, list[tuple[str, Entry]]], list[SourceIssue]] | None = None
+        self._unlisted: dict[str, str] = {}  # each directory that cannot be listed, and why
 
     def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
         """List the sessions by the names, sizes and times of their files.
@@ -104,11 +107,15 @@ class JsonTreeSource:
         day of the week all the same, in case something else has been at work.
 
         Args:
-            remembered: What is known from then; sessions that are stored in a better form are not looked at.
+            remembered: What is known from then; of sessions that are stored in a better form, only parts without a message are looked at.
 
         Returns:
             One stamp for each session that has a file, or messages. `created_ms` is read from the session's id.
+
+        Raises:
+            SourceError: The tree itself cannot be listed.
         """
+        self._require_root()
         looked = TreeState.parse(remembered.state)
         self._owners = dict(looked.owners)
         self._looked_at_ms = time.time_ns() // 1_000_000
@@ -117,6 +124,12 @@ class JsonTreeSource:
         orphans = self._known_orphans([])
 
         def stamp(session_id: str) -> SessionStamp | None:
+            found = look_at(session_id)
+            if found is None or session_id not in orphans:
+                return found
+            return msgspec.structs.replace(found, orphans=_signature_of([entry for _, entry in orphans[session_id]]))
+
+        def look_at(session_id: str) -> SessionStamp | None:
             known = remembered.stamps.get(session_id)
             if remembered.elsewhere.get(session_id, 0) > self._rank:
                 return known or SessionStamp(session_id, "", 0, None, None, self._rank)
@@ -158,6 +171,17 @@ class JsonTreeSource:
             if bundle is not None:
                 yield bundle
 
+    def orphans(self, session_id: str) -> tuple[list[PartRecord], list[SourceIssue]]:
+        """Read the parts of a session whose message is gone, and what is wrong with them.
+
+        Args:
+            session_id: The session.
+        """
+        issues: list[SourceIssue] = []
+        entries = self._known_orphans([]).get(session_id, [])
+        parts = [part for message_id, entry in entries for part in self._parts(message_id, session_id, [entry], issues)]
+        return parts, issues
+
     def loose_issues(self) -> list[SourceIssue]:
         """List what cannot be read and belongs to no session.
 
@@ -169,14 +193,36 @@ class JsonTreeSource:
         self._projects(issues)
         sessions = self._session_files(issues).keys() | set(self._directories(self._messages_at, []))
         for session_id, entries in self._known_orphans(issues).items():
-            if session_id not in sessions:
+            if session_id not in sessions and not self._unlisted:
                 issues += [
                     SourceIssue(f"{self._part_directory(session_id, message_id)}/{entry.name}", _ORPHAN) for message_id, entry in entries
                 ]
         return issues
 
+    def damage(self) -> str | None:
+        """Tell of the directories that cannot be listed, in one line; None if all can."""
+        if not self._unlisted:
+            return None
+        (directory, reason), *others = sorted(self._unlisted.items())
+        more = f" and {len(others):,} more cannot be listed" if others else " cannot be listed"
+        return f"{self._root}/{directory}{more} ({reason}); what can be read is loaded. Make it readable, and import again"
+
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _require_root(self) -> None:
+        try:
+            os.scandir(self._root).close()
+        except OSError as error:
+            raise SourceError(f"{self._root} cannot be listed: {error.strerror}. Import again when it can be read") from error
+
+    def _hides_sessions(self) -> bool:
+        """Tell whether a session can have a file in a directory that cannot be listed: then nothing is made of its messages alone."""
+        return any(f"{directory}/".startswith(f"{self._sessions_at}/") for directory in self._unlisted)
+
+    def _hides_messages(self, session_id: str) -> bool:
+        """Tell whether messages of a session cannot be seen: then its parts may only seem to have none."""
+        return not self._unlisted.keys().isdisjoint((self._messages_at, f"{self._messages_at}/{session_id}"))
 
     def _part_directory(self, session_id: str, message_id: str) -> str:  # noqa: ARG002 - in older trees the session is a part of it
         return f"part/{message_id}"
@@ -207,6 +253,8 @@ class JsonTreeSource:
         for session_id in self._directories("message", issues):
             # A directory that cannot be listed is an issue of its session.
             messages.update(stem(entry) for entry in self._records(f"message/{session_id}", []))
+        if self._messages_at in self._unlisted:
+            return {}
         orphans: dict[str, list[tuple[str, Entry]]] = {}
         for message_id in self._directories("part", issues):
             if message_id in messages:
@@ -230,7 +278,7 @@ class JsonTreeSource:
                 owners.add(None if data is None else owner)
             if len(owners) == 1 and (only := owners.pop()) is not None:
                 self._owners[message_id] = (signature, only)
-        return orphans
+        return {session_id: entries for session_id, entries in orphans.items() if not self._hides_messages(session_id)}
 
     def _session_files(self, issues: list[SourceIssue]) -> dict[str, list[tuple[str, Entry]]]:
         """Map each session to its files, each with its project: more than one if it was moved between projects."""
@@ -247,7 +295,7 @@ class JsonTreeSource:
         digest = hashlib.blake2b(digest_size=16)
         problems: list[SourceIssue] = []
         messages = self._records(f"{self._messages_at}/{session_id}", problems)
-        if not files and not messages and not problems:
+        if not files and ((not messages and not problems) or self._hides_sessions()):
             return None
         records = 1 if files else 0
         updated_ms = 0
@@ -358,6 +406,7 @@ class JsonTreeSource:
         except FileNotFoundError:
             return []
         except OSError as error:
+            self._unlisted[directory] = error.strerror or type(error).__name__
             issues.append(SourceIssue(directory, f"cannot be listed: {error.strerror}"))
             return []
         if not entries or is_storable_id("".join([entry.name for entry in entries])):

@@ -45,6 +45,7 @@ class ProjectTreeSource(JsonTreeSource):
 
     kind = "json-project"
     _rank = Rank.PROJECT_TREE
+    _sessions_at = _SESSIONS
     _messages_at = "session/message"
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +81,7 @@ class ProjectTreeSource(JsonTreeSource):
                 if message_id not in messages:
                     entries = self._records(self._part_directory(session_id, message_id), issues)
                     orphans.setdefault(session_id, []).extend((message_id, entry) for entry in entries)
-        return orphans
+        return {session_id: entries for session_id, entries in orphans.items() if not self._hides_messages(session_id)}
 
     def _bundle(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionBundle | None:
         self._directory: str | None = None

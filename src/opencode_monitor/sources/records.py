@@ -125,6 +125,7 @@ class SessionStamp(msgspec.Struct, frozen=True):
         rank: How good the form is in which the source holds the session.
         changed_ms: When the session itself changed last, where the store says so: rows that OpenCode took over from an older store carry
             the time at which it did. Of two sources of a rank, the later one is read.
+        orphans: Of a JSON tree, a signature of the session's parts whose message is gone: OpenCode takes those over into no other form.
     """
 
     session_id: str
@@ -134,6 +135,7 @@ class SessionStamp(msgspec.Struct, frozen=True):
     updated_ms: int | None
     rank: int
     changed_ms: int | None = None
+    orphans: str = ""
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -192,8 +194,8 @@ class SessionBundle(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """One place that holds sessions: a JSON tree, a database file, or an export.
 
-    A reader never writes to its source, and never raises for a bad record: it reports the record and goes on with the
-    next.
+    A reader never writes to its source. Once it is open and has listed the sessions, it raises no more: it reports a bad record and goes on
+    with the next, and tells of a place that it could not get past by `damage`.
     """
 
     kind: str
@@ -221,6 +223,13 @@ class Source(Protocol):
 
     def loose_issues(self) -> list[SourceIssue]:
         """List what cannot be read and belongs to no session."""
+        ...
+
+    def damage(self) -> str | None:
+        """Tell what has kept something from being read so far: what, where, and what to do, in one line; None if nothing has.
+
+        What is not listed then need not be gone.
+        """
         ...
 
     def close(self) -> None:

@@ -125,48 +125,70 @@ class SessionRows:
         connection: The open database.
         table: The table; it has a column `session_id`.
         columns: What to select, as SQL.
+
+    Attributes:
+        table: As given.
+        is_indexed: Whether SQLite finds a session's rows by an index.
     """
 
     def __init__(self, connection: sqlite3.Connection, table: str, columns: str) -> None:
         self._connection = connection
-        self._table = table
+        self.table = table
         self._select = f"SELECT {columns} FROM {table}"  # noqa: S608 - the names are the calling module's own
         plan = connection.execute(f"EXPLAIN QUERY PLAN {self._select} WHERE session_id = ?", ("",)).fetchall()
-        self._indexed = any("SEARCH" in step[3] for step in plan)
+        self.is_indexed = any("SEARCH" in step[3] for step in plan)
         self._row_numbers: dict[str, list[int]] | None = None
+        self._damage: sqlite3.Error | None = None
 
-    def fetch(self, session_id: str) -> Iterator[Row]:
+    def fetch(self, session_id: str, rows: list[Row]) -> None:
         """Fetch one session's rows, in no order.
 
         Args:
             session_id: Which session.
+            rows: Takes the selected columns of each row, the first of which is its key.
 
-        Yields:
-            The selected columns of each row.
+        Raises:
+            sqlite3.Error: The rest of them cannot be read.
         """
-        if self._indexed:
-            yield from self._connection.execute(f"{self._select} WHERE session_id = ?", (session_id,))
+        if not self.is_indexed:
+            rows.extend(self._by_number(session_id))
             return
+        try:
+            rows.extend(self._connection.execute(f"{self._select} WHERE session_id = ?", (session_id,)))
+        except sqlite3.Error:
+            # The damage may be in the index alone.
+            found = {row[0] for row in rows}
+            rows.extend(row for row in self._by_number(session_id) if row[0] not in found)
+            raise
+
+    def _by_number(self, session_id: str) -> Iterator[Row]:
         numbers = self._numbers_of(session_id)
         for start in range(0, len(numbers), _BATCH):
             batch = numbers[start : start + _BATCH]
             marks = ",".join("?" * len(batch))
             yield from self._connection.execute(f"{self._select} WHERE rowid IN ({marks})", batch)
+        if self._damage is not None:  # behind it, there may be more of any session
+            raise self._damage
 
     def _numbers_of(self, session_id: str) -> list[int]:
         if self._row_numbers is None:
             self._row_numbers = {}
-            for number, owner in self._connection.execute(f"SELECT rowid, session_id FROM {self._table}"):  # noqa: S608 - own name
-                self._row_numbers.setdefault(owner, []).append(number)
+            try:
+                every = self._connection.execute(f"SELECT rowid, session_id FROM {self.table} NOT INDEXED")  # noqa: S608 - own name
+                for number, owner in every:
+                    self._row_numbers.setdefault(owner, []).append(number)
+            except sqlite3.Error as error:
+                self._damage = error
         return self._row_numbers.get(session_id, [])
 
 
-def describe(path: Path, error: sqlite3.Error) -> SourceError:
+def describe(path: Path, error: sqlite3.Error, *, partly: bool = False) -> SourceError:
     """Put an error of SQLite into one line for people.
 
     Args:
         path: The database file.
         error: What SQLite raised.
+        partly: The rest of the file can be read.
 
     Returns:
         The error to raise instead.
@@ -176,9 +198,10 @@ def describe(path: Path, error: sqlite3.Error) -> SourceError:
         return SourceError(f"{path} is locked by another program; try again")
     if code == sqlite3.SQLITE_NOTADB:
         return SourceError(f"{path} is not a SQLite database")
+    loaded = "; what can be read of it is loaded" if partly else ""
     if code == sqlite3.SQLITE_CORRUPT:
-        return SourceError(f"{path} is damaged ({error}). Restore it from a backup, or recover it with: sqlite3 FILE .recover")
-    return SourceError(f"{path} cannot be read: {error}")
+        return SourceError(f"{path} is damaged ({error}){loaded}. Restore it from a backup, or recover it with: sqlite3 FILE .recover")
+    return SourceError(f"{path} cannot be read: {error}{loaded}")
 
 
 def state_of(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from opencode_monitor.errors import SourceError
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.decode import REPLACED, clean, decode_object, is_storable_id
 from opencode_monitor.sources.issues import report
-from opencode_monitor.sources.sqlite_access import Row, Snapshot, describe
+from opencode_monitor.sources.sqlite_access import Row, SessionRows, Snapshot, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +30,9 @@ class SqliteReader:
         required: The tables without which there is nothing to read, and the columns of each.
         known_as: Whose tables they are, for the message about one that is missing.
 
+    Attributes:
+        damage: What kept something from being read since it was opened, one line; None if nothing did.
+
     Raises:
         SourceError: A table or column is missing, or the file is damaged.
     """
@@ -38,6 +41,7 @@ class SqliteReader:
 
     def __init__(self, path: Path, snapshot: Snapshot, required: Mapping[str, Sequence[str]], known_as: str) -> None:
         self.path = path
+        self.damage: str | None = None
         self._connection = snapshot.connection
         with self._reading():
             self._columns = {table: self._table_columns(table) for table in (*required, "project")}
@@ -54,24 +58,59 @@ class SqliteReader:
     def _column(self, table: str, column: str) -> str:
         return column if column in self._columns[table] else "NULL"
 
-    def _row_stamps(self, table: str, count: str = "count(*)") -> dict[str, Row]:
+    def _row_stamps(self, rows: SessionRows, count: str = "count(*)") -> dict[str, Row]:
         """Map each session to the number of its rows in a table, their last id, their last change and the sum of their changes."""
-        updated = self._column(table, "time_updated")
-        # NOT INDEXED: one pass over the table and a sort of short rows; the index on session_id would jump about in the
-        # file. Masked to 40 bits, no wrong value can make the sum overflow.
-        rows = self._connection.execute(
-            f"SELECT session_id, {count}, max(id), max({updated}), sum({updated} & 0xFFFFFFFFFF) "  # noqa: S608 - own names
-            f"FROM {table} NOT INDEXED GROUP BY session_id"
-        )
-        return {row[0]: row[1:] for row in rows if is_storable_id(row[0])}
+        updated = self._column(rows.table, "time_updated")
+        # Masked to 40 bits, no wrong value can make the sum overflow.
+        facts = f"{count}, max(id), max({updated}), sum({updated} & 0xFFFFFFFFFF)"
+        try:
+            # NOT INDEXED: one pass over the table and a sort of short rows; the index on session_id would jump about in the file.
+            found = self._connection.execute(f"SELECT session_id, {facts} FROM {rows.table} NOT INDEXED GROUP BY session_id").fetchall()  # noqa: S608 - own names
+        except sqlite3.Error as error:
+            self._note_damage(error)
+            return self._salvaged_stamps(rows, facts)
+        return {row[0]: row[1:] for row in found if is_storable_id(row[0])}
+
+    def _salvaged_stamps(self, rows: SessionRows, facts: str) -> dict[str, Row]:
+        """Ask for one session after the other, where a pass over the table fails: the rows of most lie elsewhere than the damage."""
+        stamps: dict[str, Row] = {}
+        for session_id in self._salvaged_ids(rows.table, "session_id"):
+            stamps[session_id] = (0, "damaged", None, None)
+            # Without the index, each question would be one more pass that fails.
+            with self._salvaging():
+                query = f"SELECT {facts} FROM {rows.table} WHERE session_id = ?"  # noqa: S608 - own names
+                stamps[session_id] = self._connection.execute(query, (session_id,)).fetchone() if rows.is_indexed else stamps[session_id]
+        return stamps
+
+    def _salvaged_ids(self, table: str, column: str) -> list[str]:
+        """Return what can be read of a column with ids: from its index, and from the table as far as it is whole."""
+        found: set[str] = set()
+        for way in ("", "NOT INDEXED"):
+            with self._salvaging():
+                rows = self._connection.execute(f"SELECT DISTINCT {column} FROM {table} {way}")  # noqa: S608 - own names
+                found.update(row[0] for row in rows if is_storable_id(row[0]))
+        return sorted(found)
+
+    def _session_rows(self, table: str, select: str) -> dict[str, Row]:
+        """Map each session to its own row."""
+        try:
+            return {row[0]: row for row in self._connection.execute(select).fetchall() if is_storable_id(row[0])}
+        except sqlite3.Error as error:
+            self._note_damage(error)
+        found: dict[str, Row] = {}
+        for session_id in self._salvaged_ids(table, "id"):
+            with self._salvaging():
+                found.update((row[0], row) for row in self._connection.execute(f"{select} WHERE id = ?", (session_id,)))
+        return found
 
     def _projects(self, issues: list[SourceIssue]) -> list[ProjectRecord]:
         if "id" not in self._columns["project"]:
             return []
         names = ("worktree", "name", "vcs", "time_created", "time_updated")
         columns = ", ".join(self._column("project", name) for name in names)
-        with self._reading():
-            rows = self._connection.execute(f"SELECT id, {columns} FROM project ORDER BY id").fetchall()  # noqa: S608 - own names
+        rows: list[Row] = []
+        with self._salvaging():
+            rows.extend(self._connection.execute(f"SELECT id, {columns} FROM project ORDER BY id"))  # noqa: S608 - own names
         projects = []
         for project_id, worktree, name, vcs, created, updated in rows:
             notes: list[str] = []
@@ -94,6 +133,17 @@ class SqliteReader:
             yield
         except sqlite3.Error as error:
             raise describe(self.path, error) from error
+
+    @contextlib.contextmanager
+    def _salvaging(self) -> Iterator[None]:
+        """Keep what was read before the damage, and go on behind it."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._note_damage(error)
+
+    def _note_damage(self, error: sqlite3.Error) -> None:
+        self.damage = self.damage or str(describe(self.path, error, partly=True))
 
 
 def tables_of(path: Path, snapshot: Snapshot) -> set[str]:

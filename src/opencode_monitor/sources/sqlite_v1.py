@@ -65,14 +65,10 @@ class SqliteSource(SqliteReader):
 
         Returns:
             One stamp for each session that has a row, or messages.
-
-        Raises:
-            SourceError: The file is damaged.
         """
-        with self._reading():
-            sessions = {row[0]: row for row in self._connection.execute(self._select_sessions()) if is_storable_id(row[0])}
-            messages = self._row_stamps("message")
-            parts = self._row_stamps("part")
+        sessions = self._session_rows("session", self._select_sessions())
+        messages = self._row_stamps(self._messages)
+        parts = self._row_stamps(self._parts)
         stamps = []
         for session_id in sorted({*sessions, *messages}):
             session, of_messages, of_parts = sessions.get(session_id), messages.get(session_id), parts.get(session_id)
@@ -91,9 +87,6 @@ class SqliteSource(SqliteReader):
 
         Returns:
             The projects by id.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         return self._projects([])
 
@@ -117,26 +110,26 @@ class SqliteSource(SqliteReader):
 
         Returns:
             Rows without a usable id or session.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         issues: list[SourceIssue] = []
         self._projects(issues)
-        with self._reading():
-            sessions = set()
+        sessions = set()
+        with self._salvaging():
             for (session_id,) in self._connection.execute("SELECT id FROM session"):
                 if is_storable_id(session_id):
                     sessions.add(session_id)
                 else:
                     issues.append(SourceIssue(f"session:{shown(session_id)}", NO_ID))
+        with self._salvaging():
             for message_id, session_id in self._connection.execute("SELECT id, session_id FROM message"):
                 if is_storable_id(session_id):
                     sessions.add(session_id)
                 else:
                     issues.append(SourceIssue(f"message:{shown(message_id)}", "its session_id is not text; not loaded"))
+        with self._salvaging():
             for part_id, session_id in self._connection.execute("SELECT id, session_id FROM part"):
-                if session_id not in sessions:
+                # Where something could not be read, that may have been the session.
+                if session_id not in sessions and self.damage is None:
                     reason = "part of a session that is no longer stored; not loaded"
                     issues.append(SourceIssue(f"part:{shown(part_id)}", reason))
         return issues
@@ -148,17 +141,21 @@ class SqliteSource(SqliteReader):
         columns = ", ".join(self._column("session", name) for name in _SESSION_COLUMNS)
         return f"SELECT {columns} FROM session"  # noqa: S608 - the names are this module's own
 
+    def _fetch_session(self, session_id: str, rows: list[Row]) -> None:
+        rows.extend(self._connection.execute(f"{self._select_sessions()} WHERE id = ?", (session_id,)))
+
     def bundle(self, session_id: str) -> SessionBundle | None:
         """Read one session; None if nothing of it is there."""
         issues: list[SourceIssue] = []
         rows: dict[str, list[Row]] = {"session": [], "message": [], "part": []}
-        try:
-            rows["session"] += self._connection.execute(f"{self._select_sessions()} WHERE id = ?", (session_id,))
-            rows["message"] += self._messages.fetch(session_id)
-            rows["part"] += self._parts.fetch(session_id)
-        except sqlite3.Error as error:
-            # A damaged page of one session says nothing about the others; what was read before it is kept.
-            issues.append(SourceIssue(f"session:{session_id}", f"the database is damaged here: {error}; not all is loaded"))
+        for table, fetch in (("session", self._fetch_session), ("message", self._messages.fetch), ("part", self._parts.fetch)):
+            try:
+                fetch(session_id, rows[table])
+            except sqlite3.Error as error:
+                # A damaged page says nothing about the others; what was read before it is kept.
+                self._note_damage(error)
+                if not issues:
+                    issues.append(SourceIssue(f"session:{session_id}", f"the database is damaged here: {error}; not all is loaded"))
         if not rows["session"] and not rows["message"] and not issues:
             return None
         session = self._session(session_id, rows["session"], issues)
@@ -201,8 +198,11 @@ class SqliteSource(SqliteReader):
         return parts
 
     def _is_stored(self, message_id: object) -> bool:
-        with self._reading():
+        try:
             return self._connection.execute("SELECT 1 FROM message WHERE id = ?", (message_id,)).fetchone() is not None
+        except sqlite3.Error as error:
+            self._note_damage(error)
+            return True  # as far as anybody knows; the part waits until the file is mended
 
 
 def _map_messages(session: SessionRecord, rows: Iterable[Row], issues: list[SourceIssue]) -> list[MessageRecord]:

@@ -73,14 +73,9 @@ class SqliteV2Source(SqliteReader):
 
         Returns:
             One stamp for each session that has a row, or messages.
-
-        Raises:
-            SourceError: The file is damaged.
         """
-        with self._reading():
-            rows = self._connection.execute(self._select_sessions())
-            sessions = {row[0]: row for row in rows if is_storable_id(row[0])}
-            messages = self._row_stamps("session_message", _COUNT_MESSAGES)
+        sessions = self._session_rows("session_v2", self._select_sessions())
+        messages = self._row_stamps(self._messages, _COUNT_MESSAGES)
         stamps = []
         for session_id in sorted({*sessions, *messages}):
             session, of_messages = sessions.get(session_id), messages.get(session_id)
@@ -118,17 +113,22 @@ class SqliteV2Source(SqliteReader):
             if bundle is not None:
                 yield bundle
 
+    def _fetch_session(self, session_id: str, rows: list[Row]) -> None:
+        rows.extend(self._connection.execute(f"{self._select_sessions()} WHERE id = ?", (session_id,)))
+
     def bundle(self, session_id: str) -> SessionBundle | None:
         """Read one session; None if nothing of it is there."""
         issues: list[SourceIssue] = []
         sessions: list[Row] = []
         rows: list[Row] = []
-        try:
-            sessions += self._connection.execute(f"{self._select_sessions()} WHERE id = ?", (session_id,))
-            rows += self._messages.fetch(session_id)
-        except sqlite3.Error as error:
-            # A damaged page of one session says nothing about the others; what was read before it is kept.
-            issues.append(SourceIssue(f"session_v2:{session_id}", f"the database is damaged here: {error}; not all is loaded"))
+        for fetch, fetched in ((self._fetch_session, sessions), (self._messages.fetch, rows)):
+            try:
+                fetch(session_id, fetched)
+            except sqlite3.Error as error:
+                # A damaged page says nothing about the others; what was read before it is kept.
+                self._note_damage(error)
+                if not issues:
+                    issues.append(SourceIssue(f"session_v2:{session_id}", f"the database is damaged here: {error}; not all is loaded"))
         if not sessions and not rows and not issues:
             return None
         totals = None
@@ -148,16 +148,14 @@ class SqliteV2Source(SqliteReader):
 
         Returns:
             Rows without a usable id or session.
-
-        Raises:
-            SourceError: The file is damaged.
         """
         issues: list[SourceIssue] = []
         self._projects(issues)
-        with self._reading():
+        with self._salvaging():
             for (session_id,) in self._connection.execute("SELECT id FROM session_v2"):
                 if not is_storable_id(session_id):
                     issues.append(SourceIssue(f"session_v2:{shown(session_id)}", NO_ID))
+        with self._salvaging():
             for message_id, session_id in self._connection.execute("SELECT id, session_id FROM session_message"):
                 if not is_storable_id(session_id):
                     issues.append(SourceIssue(f"session_message:{shown(message_id)}", "its session_id is not text; not loaded"))
