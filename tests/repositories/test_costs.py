@@ -7,19 +7,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Project
 from opencode_monitor.pricing.book import seed_price_book
-from opencode_monitor.repositories import CostRepository, Interval, TimeRange, Usage
+from opencode_monitor.repositories import CostRepository, Interval, TimeRange
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
-from properties import on_database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.orm import Session
 
 TOKEN = Decimal("0.000003")  # USD, one uncached prompt token of SONNET
@@ -101,36 +96,3 @@ def test_by_session_sorted_by_cost_and_limited(session: Session) -> None:
         add_call(session, f"msg_{number}", f"ses_{number}", steps=((tokens, 0, 0, 0, 0),))
     rows = settle(session).by_session(sort="cost", limit=2)
     assert [(row.session_id, row.cost_usd) for row in rows] == [("ses_1", 50 * TOKEN), ("ses_0", 5 * TOKEN)]
-
-
-@on_database(4)
-@given(
-    calls=st.lists(
-        st.tuples(
-            st.datetimes(datetime(2025, 9, 1), datetime(2026, 6, 1)),  # noqa: DTZ001 - the zone is added below
-            st.sampled_from([SONNET, "openai/gpt-5", "ollama/qwen3-coder"]),
-            st.integers(1, 10**9),
-        ),
-        min_size=1,
-        max_size=8,
-    ),
-    tz=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Kiritimati", "America/St_Johns"]),
-)
-def test_every_dimension_sums_to_the_total(session: Session, calls: list[tuple[datetime, str, int]], tz: str) -> None:
-    session.rollback()
-    add_session(session)
-    for number, (at, model_id, tokens) in enumerate(calls):
-        add_call(session, f"msg_{number}", model_id=model_id, created_at=at.replace(tzinfo=UTC), steps=((tokens, 0, 0, 0, 0),))
-    costs = settle(session)
-    total = costs.total()
-    reports: list[Sequence[Usage]] = [
-        *(costs.by_period(interval, tz=tz) for interval in Interval),
-        costs.by_model(),
-        costs.by_session(),
-    ]
-    for rows in reports:
-        assert sum(row.calls for row in rows) == total.calls == len(calls)
-        assert sum(row.input_tokens for row in rows) == total.input_tokens
-        assert sum(row.unpriced_calls for row in rows) == total.unpriced_calls
-        assert sum((row.cost_usd or Decimal(0) for row in rows), Decimal(0)) == (total.cost_usd or Decimal(0))
-    session.rollback()
