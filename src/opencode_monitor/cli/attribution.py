@@ -10,7 +10,8 @@ from opencode_monitor.cli.context import State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.render import end_of, plain, show_usd
 from opencode_monitor.cli.reports import compare_option, limit_option, sort_option
-from opencode_monitor.cli.usage_report import NO_VALUE, Column, UsageReport, count_column, usage_report
+from opencode_monitor.cli.usage_report import usage_report
+from opencode_monitor.cli.usage_view import NO_VALUE, Column, UsageReport, count_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,8 @@ from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import end_of, plain, show_tokens, show_usd
 from opencode_monitor.cli.reports import limit_option
-from opencode_monitor.cli.usage_report import ID_CHARS, NAMELESS_CALLS, ROWS_SHOWN
+from opencode_monitor.cli.usage_report import NAMELESS_CALLS, ROWS_SHOWN
+from opencode_monitor.cli.usage_view import ID_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -134,7 +134,7 @@ class Shift:
 
 
 def range_before(chosen: ReportRange, last: str | None, *, tz: ZoneInfo, now: datetime) -> tuple[ReportRange, Shift]:
-    """Return the range of the same length that ends where another begins; of months to date, the same days of the months before.
+    """Return the range of the same length that ends where another begins; of months, whole or to date, the same days of those before.
 
     Args:
         chosen: The range to compare.
@@ -151,7 +151,8 @@ def range_before(chosen: ReportRange, last: str | None, *, tz: ZoneInfo, now: da
     end = (chosen.end or _midnight(now.astimezone(tz).date(), tz, days_later=1)).astimezone(tz)
     if start.time() != time() or end.time() != time():
         raise UsageError("--compare needs whole days. Leave the times of --since and --until out.")
-    shift = Shift(months=_months_of(last)) if _months_of(last) else Shift(days=(end.date() - start.date()).days)
+    months = _whole_months(start.date(), end.date()) if last is None else _months_of(last)
+    shift = Shift(months=months) if months else Shift(days=(end.date() - start.date()).days)
     first, stop = (_midnight(_day_before(shift, moment.date()), tz) for moment in (start, end))
     return ReportRange(first, stop, chosen.tz), shift
 
@@ -168,6 +169,11 @@ def _day_before(shift: Shift, day: date) -> date:
     if first is None:
         raise UsageError("--compare: the range before it is before the first year.")
     return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _whole_months(first: date, end: date) -> int:
+    """Return how many months a range of days is; 0 where it is none."""
+    return (end.year - first.year) * 12 + end.month - first.month if first.day == end.day == 1 else 0
 
 
 def _months_of(last: str | None) -> int:

@@ -9,7 +9,8 @@ import click
 from opencode_monitor.cli.chart import chart_option
 from opencode_monitor.cli.context import Command, State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
-from opencode_monitor.cli.usage_report import ROWS_SHOWN, UsageReport, usage_report
+from opencode_monitor.cli.usage_report import ROWS_SHOWN, usage_report
+from opencode_monitor.cli.usage_view import UsageReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

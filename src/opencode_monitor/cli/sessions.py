@@ -10,7 +10,8 @@ from opencode_monitor.cli.context import State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.render import note, plain, show_usd
 from opencode_monitor.cli.reports import limit_option
-from opencode_monitor.cli.usage_report import ID_CHARS, Column, UsageReport, count_column, usage_report
+from opencode_monitor.cli.usage_report import usage_report
+from opencode_monitor.cli.usage_view import ID_CHARS, Column, UsageReport, count_column
 
 if TYPE_CHECKING:
     from opencode_monitor.reports.session_trees import SessionTreeUsage

@@ -15,7 +15,8 @@ from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import ReportRange, to_utc
 from opencode_monitor.cli.render import UNKNOWN, console, plain, show_change, show_usd
 from opencode_monitor.cli.reports import week_start_option
-from opencode_monitor.cli.usage_report import answer_warnings, unknown_of
+from opencode_monitor.cli.usage_report import answer_warnings
+from opencode_monitor.cli.usage_view import unknown_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

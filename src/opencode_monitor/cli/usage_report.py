@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.cli.chart import draw
 from opencode_monitor.cli.context import COST_TITLES, now
-from opencode_monitor.cli.output import Report, View, emit
+from opencode_monitor.cli.output import Report, emit
 from opencode_monitor.cli.ranges import range_before, to_utc
-from opencode_monitor.cli.render import as_json_value, console, end_of, note, plain, show_change, show_tokens, show_usd
+from opencode_monitor.cli.render import as_json_value, note, plain
 from opencode_monitor.cli.unrecorded import describe_estimates
+from opencode_monitor.cli.usage_view import CURRENT, UsageReport, unknown_of, usage_view, usd_before
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import date, datetime, tzinfo
-    from decimal import Decimal
-    from pathlib import Path
+    from datetime import date, datetime
 
     from opencode_monitor.cli.context import State
     from opencode_monitor.cli.options import Asked, Output
     from opencode_monitor.cli.ranges import ReportRange
-    from opencode_monitor.metrics.dimensions import WeekStart
     from opencode_monitor.reports.usage import Answer, Before, Question
     from opencode_monitor.repositories import CostNumber, Usage
 
@@ -33,69 +29,7 @@ ROWS_SHOWN = 20
 NAMELESS_CALLS = "calls whose model OpenCode does not store have no price and are not in the cost"
 """What a report says of the hidden calls of 2.x, and of those of deleted messages."""
 
-NO_VALUE = {"tool": "(no tool)", "server": "(no MCP server)", "skill": "(no skill)", "file": "(no file)", "part-type": "(no part)"}
-"""What stands for the rest, which is none's."""
-
-ID_CHARS = 16
-"""How much of an id a table shows: `ses_` and its time, enough for `session` to find it."""
-
-_NAME_CHARS = 48
-_LEAST_NAME_CHARS = 16
-_GAP = 3  # between columns
 _WEEK = 7
-_CURRENT = {"day": "today", "week": "this week", "month": "this month"}
-_PATHS = ("project", "file")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column of the table: how it shows a row, and the totals."""
-
-    title: str
-    cell: Callable[[Any], str]
-    total: Callable[[Any], str] = lambda _: ""
-    justify: str = "right"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageReport:
-    """A report as it was asked for.
-
-    Attributes:
-        schema: Its name.
-        dimensions: What its rows are told apart by.
-        cost: The value of `--cost`.
-        sort: What to put first; None to go by the dimensions.
-        limit: At most so many rows.
-        is_compared: Whether the range before stands beside it.
-        is_filled: Whether periods without calls are rows too.
-        week_start: The first day of a week.
-        default_last: The range where none is given.
-        rows: See `Question.rows`.
-        names: See `Question.names`.
-        lead: The columns before the tokens; else one for each dimension, and the counts.
-        is_short: Whether the tokens are one column.
-        trail: The columns after the cost.
-        title: What the head calls it.
-        chart: A picture to draw too.
-    """
-
-    schema: str
-    dimensions: tuple[str, ...]
-    cost: str | None = None
-    sort: str | None = None
-    limit: int | None = None
-    is_compared: bool = False
-    is_filled: bool = False
-    week_start: WeekStart = "monday"
-    default_last: str = "30d"
-    rows: Callable[[Any, Question], Sequence[Any]] | None = None
-    names: tuple[str, ...] = ()
-    lead: Sequence[Column] | None = None
-    is_short: bool = False
-    trail: Sequence[Column] = ()
-    title: str | None = None
-    chart: Path | None = None
 
 
 def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport) -> Answer:
@@ -145,13 +79,13 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
         Report(
             schema=wanted.schema,
             head=f"{about} · {report_range.describe()} · {report_range.tz}{against}{plain(asked.describe())} · {COST_TITLES[number]}",
-            view=_view(found, wanted, output, current=current, zone=state.zone),
+            view=usage_view(found, wanted, output, current=current, zone=state.zone),
             empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
             rows=answer_rows(found),
             totals=answer_totals(found),
             report_range=report_range,
             warnings=answer_warnings(found),
-            remarks=[("*", f"{_CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
+            remarks=[("*", f"{CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
             more={"cost": number.value, **_more(found, compared[0] if compared else None), **incomplete},
         ),
         output,
@@ -222,7 +156,7 @@ def _comparison(found: Answer, row: Any, before: Any) -> dict[str, Any]:
     if found.totals_before is None:
         return {}
     number = found.question.cost_number
-    usd, then = getattr(row, number.field), _usd_before(before, number)
+    usd, then = getattr(row, number.field), usd_before(before, number)
     return {
         "before_usd": then,
         "before_unknown": 0 if before is None else unknown_of(before, number),
@@ -230,123 +164,12 @@ def _comparison(found: Answer, row: Any, before: Any) -> dict[str, Any]:
     }
 
 
-def _usd_before(before: Any, number: CostNumber) -> Decimal | None:
-    from decimal import Decimal  # noqa: PLC0415 - for the type only elsewhere
-
-    usd: Decimal | None = Decimal(0) if before is None else getattr(before, number.field)
-    return usd
-
-
-def unknown_of(row: Any, number: CostNumber) -> int:
-    """Return of how many calls, or of parts, one of the three numbers is not known."""
-    name = number.unknown_field if hasattr(row, number.unknown_field) else number.unknown_parts_field
-    return int(getattr(row, name))
-
-
-def show_cost(row: Any, number: CostNumber) -> str:
-    """Show one of the three numbers of a row: "at least" where it is not known of all."""
-    known: Decimal | None = getattr(row, number.field)
-    return f"{'≥ ' if known is not None and unknown_of(row, number) else ''}{show_usd(known)}"
-
-
-def _view(found: Answer, wanted: UsageReport, output: Output, *, current: date | None, zone: tzinfo) -> View | None:
-    """Return the table: as wide as the terminal, where names give way and numbers never; tokens in one column where five do not fit."""
-    fees = found.fees if found.question.cost_number == "paid" else []
-    if not found.rows and not fees:
-        return None
-    lead = [*(wanted.lead or _lead(found, current=current, zone=zone))]
-    width = console(to_file=output.file is not None).width
-    for is_short in (True,) if wanted.is_short else (False, True):
-        columns = [*lead, *_numbers(found, is_short=is_short), *wanted.trail]
-        rows = [[column.cell(row) for column in columns] for row in found.rows]
-        totals = [["Total", *(column.total(found.totals) for column in columns[1:])]]
-        # Not in the total: a flat fee is owed whatever was used.
-        totals += [
-            [f"Fee {plain(fee.provider)}", *(show_usd(fee.fee_usd) + " " if column.title == "Cost" else "" for column in columns[1:])]
-            for fee in fees
-        ]
-        cells = [[column.title for column in columns], *rows, *totals]
-        needed = [max(len(row[number]) for row in cells) for number in range(len(columns))]
-        names = sum(column.justify == "left" for column in columns)
-        if sum(needed[names:]) + sum(min(one, _LEAST_NAME_CHARS) for one in needed[:names]) + _GAP * len(columns) <= width:
-            break
-    return View([(column.title, column.justify) for column in columns], rows, totals)
-
-
-def _lead(found: Answer, *, current: date | None, zone: tzinfo) -> list[Column]:
-    from opencode_monitor.metrics.dimensions import DIMENSIONS  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-
-    def column(name: str) -> Column:
-        dimension = DIMENSIONS[name]
-        return Column(
-            title=dimension.title, justify="left", cell=lambda row: _show_key(name, getattr(row, dimension.key), current=current, zone=zone)
-        )
-
-    counts = ("parts",) if found.question.is_of_parts else ("sessions", "calls")
-    return [*(column(name) for name in found.question.dimensions), *(count_column(name) for name in counts)]
-
-
-def count_column(name: str) -> Column:
-    """Return the column of a measure that is a count; the totals of parts may be those of their calls, which have other counts."""
-    return Column(
-        title=name.capitalize(),
-        cell=lambda row: f"{getattr(row, name):,}",
-        total=lambda totals: f"{getattr(totals, name):,}" if hasattr(totals, name) else "",
-    )
-
-
-def _numbers(found: Answer, *, is_short: bool) -> list[Column]:
-    from opencode_monitor.metrics.measures import MEASURES, TOKEN_MEASURES  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-
-    question = found.question
-    number = question.cost_number
-
-    def tokens(title: str, *names: str) -> Column:
-        def show(row: Any) -> str:
-            return show_tokens(sum(getattr(row, name) for name in names))
-
-        return Column(title=title, cell=show, total=show)
-
-    def cost(row: Any) -> str:
-        # The dagger points to the note on calls without usage.
-        return show_cost(row, number) + ("" if question.is_of_parts else "†" if row.unrecorded_calls else " ")
-
-    columns = [tokens("Tokens", *TOKEN_MEASURES)] if is_short else [tokens(MEASURES[name].title, name) for name in TOKEN_MEASURES]
-    columns.append(Column(title="Cost", cell=cost, total=cost))
-    if found.totals_before is None:
-        return columns
-
-    def before(row: Any) -> Any:
-        return found.totals_before if row is found.totals else found.before.get(question.key(row))
-
-    def show_before(row: Any) -> str:
-        then = before(row)
-        return show_usd(_usd_before(None, number)) if then is None else show_cost(then, number)
-
-    def change(row: Any) -> str:
-        return show_change(getattr(row, number.field), _usd_before(before(row), number))
-
-    return [*columns, Column(title="Before", cell=show_before, total=show_before), Column(title="Change", cell=change, total=change)]
-
-
 def _current(found: Answer, today: date) -> date | None:
     """Return the day, week or month of now, where periods are what is asked for."""
     from opencode_monitor.reports.periods import period_of  # noqa: PLC0415 - for the types of SQLAlchemy
 
     interval = found.question.dimensions[0]
-    return period_of(today, interval, found.question.calendar.week_start) if interval in _CURRENT else None
-
-
-def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> str:
-    """Show what a row is about, the period of now marked; calls without a time have no period."""
-    if name == "hour":
-        return "unknown" if value is None else f"{value.astimezone(zone):%Y-%m-%d %H:%M %z}"
-    if name in _CURRENT:
-        return "unknown" if value is None else f"{value.isoformat()}{' *' if value == current else ''}"
-    if value is None:
-        return NO_VALUE.get(name, "(none)")
-    text = plain(value)
-    return end_of(text, _NAME_CHARS) if name in _PATHS else plain(text, ID_CHARS if name == "session" else _NAME_CHARS)
+    return period_of(today, interval, found.question.calendar.week_start) if interval in CURRENT else None
 
 
 def answer_warnings(found: Answer) -> list[tuple[str, str]]:
