@@ -6,7 +6,8 @@ Each STORE is a data directory with an opencode.db or a storage/; without any th
 imported once, unmeasured. Then run in turn, each as a process of its own, and the best of the runs counts:
 
     daily     `daily --json --last all`, the whole command, on the loaded database
-    query     what of it is the question itself: the sums by day, in a process that has started and opened the database
+    query     what of it is the question itself: the sums by day of UTC, in a process that has started and opened the database
+    zone      the same by day of Europe/Berlin
     sqlite3   the least that a tool without a database of its own can do: json_extract and GROUP BY over opencode.db
     ccusage   `ccusage opencode daily --json --offline`, where it is installed or named
     tokscale  `tokscale graph --opencode`, likewise; it prices by a list in its cache, and fetches one where it has none
@@ -45,6 +46,7 @@ _AGGREGATE = """
 
 _MOST_GROWTH = 1.3
 _MOST_QUERY_MS = 20
+_ZONES = {"query": "UTC", "zone": "Europe/Berlin"}
 _CALLS = (3_000, 10_000, 30_000)
 
 
@@ -62,16 +64,16 @@ def _aggregate(database: Path) -> float:
         return float(sum(row[-1] or 0 for row in connection.execute(_AGGREGATE)))
 
 
-def _query_seconds(database: Path) -> tuple[float, float]:
+def _query_seconds(database: Path, tz: str) -> tuple[float, float]:
     """Time the query alone, by the clock and of the CPU; the first answer is left out, which also pays for SQLAlchemy's compilation."""
     from opencode_monitor.database import open_database  # noqa: PLC0415 - the other references do not pay for it
     from opencode_monitor.repositories import CostRepository, Interval  # noqa: PLC0415 - the same
 
     with open_database(database)() as session:
         costs = CostRepository(session)
-        costs.by_period(Interval.DAY, tz="UTC")
+        costs.by_period(Interval.DAY, tz=tz)
         started, cpu_started = time.perf_counter(), time.process_time()
-        costs.by_period(Interval.DAY, tz="UTC")
+        costs.by_period(Interval.DAY, tz=tz)
         return time.perf_counter() - started, time.process_time() - cpu_started
 
 
@@ -102,7 +104,7 @@ def _commands(store: Path, database: Path, peers: dict[str, str | None]) -> dict
     myself: list[str | Path] = [sys.executable, __file__, "--reference"]
     commands: dict[str, list[str | Path]] = {
         "daily": [*_OURS, "--db", database, "--tz", "UTC", "daily", "--json", "--last", "all"],
-        "query": [*myself, "query", database],
+        **{name: [*myself, name, database] for name in _ZONES},
     }
     if (store / "opencode.db").exists():
         commands["sqlite3"] = [*myself, "sqlite3", store / "opencode.db"]
@@ -116,7 +118,7 @@ def _commands(store: Path, database: Path, peers: dict[str, str | None]) -> dict
 _OURS: tuple[str, ...] = (sys.executable, "-m", "opencode_monitor", "--quiet")
 _SUM_OF: dict[str, Callable[[Any], float | None]] = {
     "daily": lambda answer: float(answer["totals"]["cost_usd"]),
-    "query": lambda _: None,
+    **dict.fromkeys(_ZONES, lambda _: None),
     "sqlite3": float,
     "ccusage": lambda answer: float(answer["totals"]["totalCost"]),
     "tokscale": lambda answer: float(answer["summary"]["totalCost"]),
@@ -157,7 +159,7 @@ def _best(known: _Run, name: str, command: list[str | Path], environment: dict[s
         seconds, cpu_seconds, answer = _run(command, environment)
     except ChildProcessError as error:
         return _Run(failure=str(error))
-    if name == "query":
+    if name in _ZONES:
         seconds, cpu_seconds = answer
     return _Run(min(known.seconds, seconds), min(known.cpu_seconds, cpu_seconds), _SUM_OF[name](answer))
 
@@ -192,10 +194,10 @@ def _main() -> None:
     parser.add_argument("--calls", type=int, nargs="+", default=_CALLS, help="the sizes of the stores that are made without STORE")
     for peer in ("ccusage", "tokscale"):
         parser.add_argument(f"--{peer}", default=shutil.which(peer), help="its executable; default: the one on PATH")
-    parser.add_argument("--reference", choices=("query", "sqlite3"), help=argparse.SUPPRESS)
+    parser.add_argument("--reference", choices=(*_ZONES, "sqlite3"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.reference == "query":
-        print(json.dumps(_query_seconds(options.stores[0])))
+    if options.reference in _ZONES:
+        print(json.dumps(_query_seconds(options.stores[0], _ZONES[options.reference])))
         return
     if options.reference == "sqlite3":
         print(_aggregate(options.stores[0]))

@@ -15,6 +15,7 @@ import stores
 from commands import run
 from opencode_monitor import __version__
 from opencode_monitor.cli.app import cli
+from opencode_monitor.cli.commands import SUMMARIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,9 @@ class TestStart:
         for name in cli.commands:
             assert re.search(rf"^  {name}  +[A-Z]", outcome.stdout, re.MULTILINE), name
 
+    def test_cli_summary_of_every_command_is_stated(self) -> None:
+        assert sorted(SUMMARIES) == sorted(cli.commands)
+
     def test_cli_version_is_that_of_the_package(self) -> None:
         outcome = run("--version")
 
@@ -112,14 +116,15 @@ print(len(helped) > 40, sorted(heavy & set(sys.modules)))
 
         assert (done.returncode, done.stdout, done.stderr) == (0, "True []\n", "")
 
-    def test_main_help_of_a_command_imports_no_other(self) -> None:
-        program = """
+    @pytest.mark.parametrize("arguments", [["--help"], ["report", "--help"], ["statusline", "--help"]])
+    def test_main_help_imports_no_other_command(self, arguments: list[str]) -> None:
+        program = f"""
 import sys
 from opencode_monitor.cli.app import main
 try:
-    main(["statusline", "--help"])
+    main({arguments!r})
 finally:
-    print(sorted({"opencode_monitor.cli.reports", "opencode_monitor.cli.pricing"} & set(sys.modules)), file=sys.stderr)
+    print(sorted({{"opencode_monitor.cli.reports", "opencode_monitor.cli.pricing"}} & set(sys.modules)), file=sys.stderr)
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

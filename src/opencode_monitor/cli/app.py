@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor._version import __version__
-from opencode_monitor.cli.commands import HOMES, Commands
+from opencode_monitor.cli.commands import HOMES, Commands, Group
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.driver_errors import told
 from opencode_monitor.cli.render import PROGRAM, complain
@@ -31,7 +31,7 @@ First steps:
 """
 
 
-class _Root(click.Group):
+class _Root(Group):
     """The root group; click would end a command whose reader has left the pipe as a failure."""
 
     def invoke(self, ctx: click.Context) -> object:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from opencode_monitor.db.local_time import local_time
 from opencode_monitor.db.patterns import matches
 from opencode_monitor.errors import NotFoundError, PriceError
 from opencode_monitor.metrics.aggregate import aggregate_sessions
@@ -86,8 +87,7 @@ def plan_repricing(connection: sa.Connection, scope: RepriceScope, *, tz: str) -
         tz: The IANA zone whose days count.
     """
     with _changes(connection, scope) as changes:
-        local = sa.func.timezone(tz, sa.func.timezone("UTC", changes.c.created_at))
-        day = sa.cast(local, sa.Date)
+        day = sa.cast(local_time(changes.c.created_at, tz), sa.Date)
         model = sa.func.coalesce(changes.c.model_id, "unknown")
         statement = (
             sa.select(

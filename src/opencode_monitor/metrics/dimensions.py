@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
+from opencode_monitor.db.local_time import local_time
 from opencode_monitor.db.types import UtcDateTime
 from opencode_monitor.models import (
     ErrorEvent,
@@ -87,7 +88,7 @@ def period(interval: Interval | Literal["hour"], created_at: Any, calendar: Cale
         created_at: The instant, as stored: UTC.
         calendar: Whose days count.
     """
-    local = sa.func.timezone(calendar.tz, sa.func.timezone("UTC", created_at))
+    local = local_time(created_at, calendar.tz)
     if interval == "hour":
         # An hour that the clocks repeat is two: both begin at instants of their own.
         return sa.type_coerce(created_at - (local - sa.func.date_trunc("hour", local)), UtcDateTime())
