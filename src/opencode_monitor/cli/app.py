@@ -24,6 +24,7 @@ from opencode_monitor.cli.export import export
 from opencode_monitor.cli.failures import errors
 from opencode_monitor.cli.forecast import forecast
 from opencode_monitor.cli.importing import demo, import_
+from opencode_monitor.cli.message import message, part
 from opencode_monitor.cli.metrics import metrics
 from opencode_monitor.cli.pricing import pricing
 from opencode_monitor.cli.render import plain
@@ -100,11 +101,13 @@ def cli(context: click.Context, database: str | None, tz: str | None, wait: str,
             click.echo("All commands:                            opencode-monitor --help")
 
 
-REPORTS = (daily, weekly, monthly, trend, models, agents, projects, by, tools, files, parts, errors, sessions, session, carried, unrecorded)
+PERIODS = (daily, weekly, monthly, trend)
+GROUPS = (models, agents, projects, by, tools, files, parts, errors)
+SINGLE = (sessions, session, message, part, carried, unrecorded)
 JUDGEMENTS = (anomalies, forecast, budget)
 FOR_MACHINES = (export, metrics, statusline, completion)
 UPKEEP = (pricing, cost, db, doctor)
-for command in (import_, watch, demo, *REPORTS, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
+for command in (import_, watch, demo, *PERIODS, *GROUPS, *SINGLE, *JUDGEMENTS, *FOR_MACHINES, *UPKEEP):
     cli.add_command(command)
 for command in (adjust, billing):
     pricing.add_command(command)

@@ -17,6 +17,8 @@ from opencode_monitor.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import RenderableType
+
     from opencode_monitor.cli.options import Output
     from opencode_monitor.cli.ranges import ReportRange
 
@@ -54,6 +56,7 @@ class Report:
         warnings: What a reader of the numbers must know, each with the mark that points to it from the table.
         remarks: What explains the table alone, each with its mark.
         more: What it says beside its rows, by name.
+        drawing: What a terminal shows instead of the table.
     """
 
     schema: str
@@ -66,6 +69,7 @@ class Report:
     warnings: Sequence[tuple[str, str]] = ()
     remarks: Sequence[tuple[str, str]] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
+    drawing: RenderableType | None = None
 
 
 def emit(report: Report, output: Output, *, quiet: bool) -> None:
@@ -187,6 +191,8 @@ def _table(report: Report, view: View | None, output: Output) -> str:
         screen.print(report.head)
         if view is None:
             screen.print(report.empty)
+        elif report.drawing is not None and output.columns is None:
+            screen.print(report.drawing)
         else:
             shown = table(view.headers)
             shown.show_header = output.has_header

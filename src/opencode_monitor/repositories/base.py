@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, inspect, select
 
 from opencode_monitor.db.base import Base
+from opencode_monitor.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
 Entity = TypeVar("Entity", bound=Base)
+_SHOWN_CANDIDATES = 3
 
 
 class Repository(Generic[Entity]):
@@ -42,3 +44,30 @@ class Repository(Generic[Entity]):
     def all(self, statement: Select[Any] | None = None) -> Sequence[Entity]:
         """Return the rows of a statement made by `statement()`; all rows where absent."""
         return self.session.scalars(self.statement() if statement is None else statement).all()
+
+    def _only(self, prefix: str, *, name: str, listing: str) -> Entity:
+        """Return the one row whose primary key is, or starts with, a text.
+
+        Args:
+            prefix: A key or its beginning.
+            name: What a row is called in an error.
+            listing: The command that lists them.
+
+        Raises:
+            NotFoundError: None, or several, start with it; the message names the first three.
+        """
+        exact = self.get(prefix)
+        if exact is not None:
+            return exact
+        (key,) = inspect(self.model).primary_key
+        starts = key.startswith(prefix, autoescape=True)
+        found = self.session.scalars(self.statement().where(starts).order_by(key).limit(_SHOWN_CANDIDATES + 1)).all()
+        if len(found) == 1:
+            only: Entity = found[0]
+            return only
+        if not found:
+            raise NotFoundError(f"no {name} {prefix!r}. List them: {listing}")
+        number = self.session.scalar(select(func.count()).select_from(self.model).where(starts))
+        names = ", ".join(getattr(row, key.name) for row in found[:_SHOWN_CANDIDATES])
+        more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
+        raise NotFoundError(f"no {name} {prefix!r}. {number} start with it: {names}{more}")
