@@ -17,6 +17,7 @@ from opencode_monitor.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import RenderableType
     from rich.table import Table
 
     from opencode_monitor.cli.options import Output
@@ -59,6 +60,7 @@ class Report:
         warnings: What a reader of the numbers must know, each with the mark that points to it from the table.
         remarks: What explains the table alone, each with its mark.
         more: What it says beside its rows, by name.
+        drawing: What a terminal shows instead of the table.
     """
 
     schema: str
@@ -72,6 +74,7 @@ class Report:
     warnings: Sequence[tuple[str, str]] = ()
     remarks: Sequence[tuple[str, str]] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
+    drawing: RenderableType | None = None
 
 
 def emit(report: Report, output: Output, *, quiet: bool) -> None:
@@ -193,7 +196,10 @@ def _table(report: Report, view: View | None, output: Output) -> str:
     screen = console(to_file=output.file is not None)
     with screen.capture() as captured:
         screen.print(report.head)
-        screen.print(report.empty if view is None else _screen_table(view, output, screen.width))
+        if report.drawing is not None and view is not None and output.columns is None:
+            screen.print(report.drawing)
+        else:
+            screen.print(report.empty if view is None else _screen_table(view, output, screen.width))
         for one in report.after:
             screen.print()
             screen.print(one if isinstance(one, str) else _screen_table(one, output, screen.width))

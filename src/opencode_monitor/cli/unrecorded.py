@@ -170,3 +170,8 @@ def sum_estimates(calls: Sequence[UnrecordedCall]) -> UnrecordedSpend:
         estimated_unrecorded_calls=len(calls),
         unpriced_estimates=len(calls) - len(known),
     )
+
+
+def sum_kinds(calls: Sequence[UnrecordedCall]) -> dict[str, UnrecordedSpend]:
+    """Return the sums of some estimates by kind."""
+    return {kind: sum_estimates([call for call in calls if call.kind == kind]) for kind in sorted({call.kind for call in calls})}

@@ -7,11 +7,13 @@ from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.repositories.attribution import AttributionRepository, FileUsage, PartTypeUsage, ToolUsage
 from opencode_monitor.repositories.base import Repository
 from opencode_monitor.repositories.billing import BillingRepository
+from opencode_monitor.repositories.breakdown import BreakdownRepository, PartShare, StepPrice, StepUsage
 from opencode_monitor.repositories.budgets import Budget, BudgetRepository, SpendScope, make_budget
 from opencode_monitor.repositories.carried import CarriedPart, CarriedRepository, CarriedTotal
 from opencode_monitor.repositories.costs import (
     AgentUsage,
     CostRepository,
+    MessageUsage,
     ModelUsage,
     PeriodUsage,
     ProjectModelUsage,
@@ -41,6 +43,7 @@ __all__ = [
     "AgentUsage",
     "AttributionRepository",
     "BillingRepository",
+    "BreakdownRepository",
     "Budget",
     "BudgetRepository",
     "Calendar",
@@ -57,9 +60,11 @@ __all__ = [
     "ImportIssueRepository",
     "Interval",
     "MessageRepository",
+    "MessageUsage",
     "MetricsRepository",
     "ModelUsage",
     "PartRepository",
+    "PartShare",
     "PartTypeUsage",
     "PartUsage",
     "PeriodUsage",
@@ -74,6 +79,8 @@ __all__ = [
     "SpendRepository",
     "SpendRow",
     "SpendScope",
+    "StepPrice",
+    "StepUsage",
     "SubtypeRepository",
     "TimeRange",
     "ToolUsage",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, inspect, select
 
 from opencode_monitor.db.base import Base
+from opencode_monitor.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
 Entity = TypeVar("Entity", bound=Base)
+_SHOWN_CANDIDATES = 3
 
 
 class Repository(Generic[Entity]):
@@ -42,3 +44,38 @@ class Repository(Generic[Entity]):
     def all(self, statement: Select[Any] | None = None) -> Sequence[Entity]:
         """Return the rows of a statement made by `statement()`; all rows where absent."""
         return self.session.scalars(self.statement() if statement is None else statement).all()
+
+    def _only(self, prefix: str, *, name: str, listing: str) -> Entity:
+        """Return the one row whose primary key is, or starts with, a text.
+
+        Args:
+            prefix: A key or its beginning.
+            name: What a row is called in an error.
+            listing: The command that lists them.
+
+        Raises:
+            NotFoundError: None, or several, start with it; the hint names three, each by as much as tells it from the others.
+        """
+        exact = self.get(prefix)
+        if exact is not None:
+            return exact
+        (key,) = inspect(self.model).primary_key
+        # Sorted here: a server sorts by the rules of some language.
+        found = sorted(self.session.scalars(select(key).where(key.startswith(prefix, autoescape=True))))
+        if len(found) == 1 and (only := self.get(found[0])) is not None:
+            return only
+        if not found:
+            raise NotFoundError(f"no {name} {prefix!r}.", hint=f"List them: {listing}")
+        names = ", ".join(_beginning(found, place) for place in range(min(len(found), _SHOWN_CANDIDATES)))
+        more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
+        raise NotFoundError(f"no {name} {prefix!r}.", hint=f"{len(found):,} start with it: {names}{more}")
+
+
+def _beginning(ids: Sequence[str], place: int) -> str:
+    """Shorten one of some sorted ids to what tells it from the others."""
+    one = ids[place]
+    neighbours = (ids[place - 1] if place else "", ids[place + 1] if place + 1 < len(ids) else "")
+    for length in range(1, len(one)):
+        if not any(other.startswith(one[:length]) for other in neighbours):
+            return f"{one[:length]}…"
+    return one

@@ -72,6 +72,14 @@ class SessionUsage(Usage):
     started_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageUsage(Usage):
+    """Usage of one message."""
+
+    message_id: str
+    session_id: str
+
+
 Row = TypeVar("Row", bound=Usage)
 _IS_CALL = sa.or_(Message.role == "assistant", Message.call_count > 0)
 
@@ -206,6 +214,12 @@ class CostRepository:
             .limit(limit)
         )
         return Rows(SessionUsage, (SessionUsage(**row) for row in self._mappings(statement)))
+
+    def by_message(self, session_ids: Sequence[str]) -> list[MessageUsage]:
+        """Return one row per message with a call, or with one that was cut off, of some sessions; in no order."""
+        keys = {"message_id": Message.message_id, "session_id": Message.session_id}
+        statement = self._statement(keys, ALL_TIME, EVERYTHING).where(_IS_CALL, Message.session_id.in_(session_ids))
+        return [MessageUsage(**row) for row in self._mappings(statement.group_by(*keys.values()))]
 
     def of_sessions(self, session_ids: Sequence[str]) -> Usage:
         """Return the sums over some sessions."""

@@ -23,6 +23,10 @@ class PartRepository(Repository[Part]):
 
     model = Part
 
+    def find(self, prefix: str) -> Part:
+        """Return the one part whose id is, or starts with, a text; errors as of `SessionRepository.find`."""
+        return self._only(prefix, name="part", listing="opencode-monitor message ID")
+
     def of_session(self, session_id: str) -> Sequence[Part]:
         """Return a session's parts in their order."""
         return self.all(self.statement().where(Part.session_id == session_id).order_by(Part.sequence_number))

@@ -127,7 +127,7 @@ _COUNTS = tuple(field.name for field in fields(Usage) if field.name not in {name
 
 
 def sum_usage(rows: Iterable[Usage]) -> Usage:
-    """Return the sum over rows that have no call, and no session, in common.
+    """Return the sum over rows that have no call in common; `sessions` of it is right if they have no session in common either.
 
     A cost is the sum of what is known of it: None only where there are calls and it is known for none.
 

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from opencode_monitor.db.types import UtcDateTime
-from opencode_monitor.errors import NotFoundError
-from opencode_monitor.models import ImportIssue, KnownSource, Message, Session
+from opencode_monitor.models import ImportIssue, KnownSource, Message, Part, Session, ToolCall
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-
-_SHOWN_CANDIDATES = 3
 
 
 class SessionRepository(Repository[Session]):
@@ -32,39 +29,54 @@ class SessionRepository(Repository[Session]):
         Raises:
             NotFoundError: No session, or several, start with it; the hint names three, each by as much as tells it from the others.
         """
-        exact = self.get(prefix)
-        if exact is not None:
-            return exact
-        starts = Session.session_id.startswith(prefix, autoescape=True)
-        # Sorted here: a server sorts by the rules of some language.
-        found = sorted(self.session.scalars(select(Session.session_id).where(starts)))
-        if len(found) == 1 and (only := self.get(found[0])) is not None:
-            return only
-        if not found:
-            raise NotFoundError(f"no session {prefix!r}.", hint="List them: opencode-monitor sessions --last all")
-        names = ", ".join(_beginning(found, place) for place in range(min(len(found), _SHOWN_CANDIDATES)))
-        more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
-        raise NotFoundError(f"no session {prefix!r}.", hint=f"{len(found):,} start with it: {names}{more}")
+        return self._only(prefix, name="session", listing="opencode-monitor sessions --last all")
 
     def children(self, session_id: str) -> Sequence[Session]:
         """Return the sub-agents' sessions that a session started, oldest first."""
         return self.all(self.statement().where(Session.parent_session_id == session_id).order_by(Session.created_at, Session.session_id))
 
+    def tree(self, session_id: str) -> list[Session]:
+        """Return a session and all sub-agents' sessions below it, each once and before those below it; oldest first below one parent.
 
-def _beginning(ids: Sequence[str], place: int) -> str:
-    """Shorten one of some sorted ids to what tells it from the others."""
-    one = ids[place]
-    neighbours = (ids[place - 1] if place else "", ids[place + 1] if place + 1 < len(ids) else "")
-    for length in range(1, len(one)):
-        if not any(other.startswith(one[:length]) for other in neighbours):
-            return f"{one[:length]}…"
-    return one
+        Args:
+            session_id: The session at the root; one of a circle may be.
+        """
+        found = {session.session_id: session for session in self.all(self.statement().where(Session.session_id == session_id))}
+        level = list(found)
+        while level:
+            below = self.statement().where(Session.parent_session_id.in_(level)).order_by(Session.created_at, Session.session_id)
+            new = {session.session_id: session for session in self.all(below) if session.session_id not in found}
+            found |= new
+            level = list(new)
+        return list(found.values())
+
+    def started_by(self, session_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Return by which message sessions started, or first continued, others: (session, the other) -> message.
+
+        Args:
+            session_ids: The sessions whose calls of tools to look at.
+        """
+        statement = (
+            select(ToolCall.session_id, ToolCall.child_session_id, Part.message_id)
+            .join(Part, Part.part_id == ToolCall.part_id)
+            .where(ToolCall.session_id.in_(session_ids), ToolCall.child_session_id.is_not(None), Part.message_id.is_not(None))
+            .order_by(Part.sequence_number.desc(), Part.part_id.desc())
+        )
+        # The first is the last in this order, so that it stays.
+        found: dict[tuple[str, str], str] = {}
+        for starter, child, message_id in self.session.execute(statement).all():
+            found[starter, str(child)] = str(message_id)
+        return found
 
 
 class MessageRepository(Repository[Message]):
     """Messages."""
 
     model = Message
+
+    def find(self, prefix: str) -> Message:
+        """Return the one message whose id is, or starts with, a text; errors as of `SessionRepository.find`."""
+        return self._only(prefix, name="message", listing="opencode-monitor session ID")
 
     def of_session(self, session_id: str) -> Sequence[Message]:
         """Return a session's messages in their order."""

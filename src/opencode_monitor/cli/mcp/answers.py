@@ -17,7 +17,6 @@ from opencode_monitor.cli.anomalies import finding_object, judgement_warnings, r
 from opencode_monitor.cli.context import now
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, document, plain
-from opencode_monitor.cli.session import tree_of
 from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
 from opencode_monitor.cli.usage_report import answer_rows, answer_totals, answer_warnings, usage_warnings
 from opencode_monitor.exports.privacy import hashed
@@ -147,7 +146,7 @@ class Answers:
         number = self.state.cost_number(asked.cost)
         with self._open() as session:
             found = SessionRepository(session).find(asked.session_id)
-            below = tree_of(session, found, {found.session_id})[1:]
+            below = [one.session_id for one in SessionRepository(session).tree(found.session_id)[1:]]
             costs = CostRepository(session)
             whole, own = costs.of_sessions([found.session_id, *below]), costs.of_sessions([found.session_id])
             messages = MessageRepository(session).of_session(found.session_id)
