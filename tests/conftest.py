@@ -19,6 +19,7 @@ from sqlalchemy.util import LRUCache
 from opencode_monitor.db.engine import DUCKDB_SETTINGS, create_database_engine
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.testing import memory_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples `properties.on_database` gives, before the tests are read."""
-    hypothesis.settings.load_profile("full" if config.getoption("full") else "project")
+    """Choose how many examples `properties.on_database` gives, before the tests are read, and where the tests' files are."""
+    is_full = config.getoption("full")
+    hypothesis.settings.load_profile("full" if is_full else "project")
+    memory = memory_directory()
+    if memory and not is_full:
+        # A quarter of the run was the file system's: thousands of small databases. At full size they would be large ones.
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

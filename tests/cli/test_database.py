@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+import sqlalchemy as sa
 
 from commands import run
+from opencode_monitor.cli.context import State
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
+from opencode_monitor.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +38,38 @@ def held(database: Path, *, read_only: bool = False) -> Iterator[int]:
 def set_revision(database: Path, revision: str) -> None:
     with duckdb.connect(str(database)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+
+class TestState:
+    def test_sessions_keep_the_file_open_until_the_first_of_them_is_closed(self, database: Path) -> None:
+        """DuckDB opens a file twice in a process only in the same way, so that another way tells whether it is open."""
+        state = State(database=str(database), tz=None, wait="0s", quiet=True)
+
+        factory = state.sessions()
+        with pytest.raises(duckdb.ConnectionException, match="different configuration"):
+            duckdb.connect(str(database))
+        with factory() as session:
+            session.execute(sa.text("SELECT 1"))
+
+        with duckdb.connect(str(database)) as connection:
+            assert connection.execute("SELECT count(*) > 0 FROM sessions").fetchone() == (True,)
+
+    def test_close_without_a_session_closes_the_file(self, database: Path) -> None:
+        state = State(database=str(database), tz=None, wait="0s", quiet=True)
+        state.sessions()
+
+        state.close()
+
+        duckdb.connect(str(database)).close()
+
+    def test_sessions_of_another_schema_leave_the_file_closed(self, database: Path) -> None:
+        set_revision(database, "baseline")
+        state = State(database=str(database), tz=None, wait="0s", quiet=True)
+
+        with pytest.raises(SchemaError, match="schema is baseline"):
+            state.sessions()
+
+        duckdb.connect(str(database)).close()
 
 
 class TestBusy:

@@ -63,7 +63,7 @@ def set_(
     as_json: bool,
 ) -> None:
     """Allow USD for each day, week or month under a NAME; the same NAME again takes the place of what was set."""
-    from opencode_monitor.cli.importing import prepare_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.cli.importing import writing_sessions  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.repositories import (  # noqa: PLC0415 - as above
         BudgetRepository,
         Interval,
@@ -82,8 +82,7 @@ def set_(
         scope=SpendScope(project=project, model=model, agent=agent),
         note=remark,
     )
-    prepare_database(state)
-    with state.sessions(read_only=False).begin() as session:
+    with writing_sessions(state).begin() as session:
         replaced = BudgetRepository(session).put(wanted, now=now())
         unmatched = SpendRepository(session).unmatched(wanted.scope.filters)
     warnings = [_describe_unmatched(wanted, kind) for kind in unmatched]

@@ -16,7 +16,7 @@ from opencode_monitor.cli.ranges import parse_duration, parse_zone
 from opencode_monitor.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
 
     from opencode_monitor.metrics.measures import CostNumber
@@ -32,11 +32,12 @@ COST_TITLES = {
 """What each of the three numbers is, for the head of a report."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The global options, as they were given, and the engines that were made by them."""
+    """The global options, as they were given, the engines that were made by them, and the connections that were kept."""
 
     database: str | None
     tz: str | None
@@ -44,6 +45,7 @@ class State:
     quiet: bool
     config: str | None = None
     engines: list[Engine] = field(default_factory=list)
+    kept: list[Connection] = field(default_factory=list)
 
     @property
     def database_url(self) -> str:
@@ -106,16 +108,52 @@ class State:
         Raises:
             SchemaError: There is none, or it is not at head.
         """
-        from opencode_monitor.database import open_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        from opencode_monitor.db.engine import session_factory  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+        from opencode_monitor.db.revision import require_head  # noqa: PLC0415 - as above
 
         if not self.database_exists():
             raise SchemaError(f"no database at {self.database_file}.", hint="Run: opencode-monitor db upgrade && opencode-monitor import")
-        factory = open_database(self.database_url, read_only=read_only, wait_seconds=self.wait_seconds)
-        self.engines.append(factory.kw["bind"])
-        return factory
+        engine = self.engine(read_only=read_only)
+        self.check(engine, require_head)
+        return session_factory(engine)
+
+    def check(self, engine: Engine, ask: Callable[[Connection], Checked]) -> Checked:
+        """Ask a database something before the work begins.
+
+        DuckDB takes 20 ms to open a file, so what was opened to ask stays open until the work's own connection goes back; no longer, as it
+        would keep others from the database while this command prints.
+
+        Args:
+            engine: The database; of its connections, the next is the work's.
+            ask: What to ask; what it raises closes the file.
+
+        Returns:
+            The answer.
+        """
+        from sqlalchemy import event  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
+        connection = engine.connect()
+        try:
+            answer = ask(connection)
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        if engine.dialect.name == "duckdb":
+            self.kept.append(connection)
+            event.listen(engine, "checkin", lambda *_: self.let_go(), once=True)
+        else:
+            connection.close()
+        return answer
+
+    def let_go(self) -> None:
+        """Close the files that `check` kept open."""
+        while self.kept:
+            self.kept.pop().close()
 
     def close(self) -> None:
-        """Close what a server's engines keep open for the next statement."""
+        """Close what was kept open for the next statement."""
+        self.let_go()
         for engine in self.engines:
             engine.dispose()
 

@@ -77,6 +77,9 @@ def _check_database(state: State) -> list[Finding]:
     except DatabaseError as error:
         # Another process may hold it, and what it writes beside it is not left behind.
         return [Finding("FAIL", str(error))]
+    with factory() as session:
+        unpriced = PricingRepository(session).missing()
+        skipped = ImportIssueRepository(session).count()
     findings = [Finding("ok", f"Database {where}, at head")]
     if file is not None:
         status = file.stat()
@@ -84,9 +87,6 @@ def _check_database(state: State) -> list[Finding]:
         if status.st_mode & _OWNER_ONLY:
             findings.append(Finding("warn", "others can read the database: it holds prompts and code", f"chmod 600 {file}"))
     findings += _check_left_behind(file)
-    with factory() as session:
-        unpriced = PricingRepository(session).missing()
-        skipped = ImportIssueRepository(session).count()
     if unpriced:
         calls = sum(number for _, number in unpriced)
         findings.append(Finding("warn", f"{len(unpriced)} models without a price ({calls:,} calls)", "opencode-monitor pricing missing"))

@@ -23,7 +23,8 @@ from opencode_monitor.errors import DatabaseBusyError, SourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session, sessionmaker
 
     from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
@@ -128,16 +129,32 @@ def prepare_database(state: State) -> None:
     Raises:
         SchemaError: It is behind or ahead of this program.
     """
-    from opencode_monitor.db.revision import current_revision, require_head  # noqa: PLC0415 - heavy imports stay inside commands
+    writing_sessions(state)
+    state.let_go()
 
-    with state.engine().connect() as connection:
+
+def writing_sessions(state: State) -> sessionmaker[Session]:
+    """Return a factory of sessions to write with, on a database that is made where it is absent or empty.
+
+    Raises:
+        SchemaError: It is behind or ahead of this program.
+    """
+    from opencode_monitor.db.engine import session_factory  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.db.revision import current_revision, require_head  # noqa: PLC0415 - as above
+
+    def ask(connection: Connection) -> bool:
         is_empty = current_revision(connection) is None
         if not is_empty:
             require_head(connection)
-    if is_empty:
+        return is_empty
+
+    engine = state.engine()
+    if state.check(engine, ask):
         from opencode_monitor.db.migrate import upgrade  # noqa: PLC0415 - Alembic takes a second
 
+        state.let_go()
         upgrade(state.database_url, wait_seconds=state.wait_seconds)
+    return session_factory(engine)
 
 
 def stores_texts() -> bool:

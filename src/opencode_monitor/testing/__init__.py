@@ -40,6 +40,8 @@ __all__ = ["ephemeral_database", "ephemeral_database_url", "ephemeral_postgres",
 
 SERVER_VARIABLE = "OPENCODE_MONITOR_TEST_POSTGRES"
 NO_SERVER = "no PostgreSQL server. Run: pip install 'opencode-monitor-analytics[testing]'"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - everybody's, as the directory is where `tempfile` makes its own
+_ENOUGH_BYTES = 4_000_000_000
 _AS_FILES = "STRATEGY FILE_COPY"
 """How PostgreSQL copies a template three times as fast: not by way of its log, which nobody will read."""
 
@@ -80,7 +82,7 @@ def ephemeral_postgres_server() -> Iterator[str]:
             f"no PostgreSQL server. Run: pip install 'opencode-monitor-analytics[testing]', or set {SERVER_VARIABLE}.", pytrace=False
         )
     # Not pytest's own directory: under root, the server runs as another user, who must be able to reach it.
-    directory = Path(tempfile.mkdtemp(prefix="opencode-monitor-postgres-"))
+    directory = Path(tempfile.mkdtemp(prefix="opencode-monitor-postgres-", dir=memory_directory()))
     server = get_server(directory / "data", cleanup_mode="delete")
     try:
         url: str = server.get_uri()
@@ -113,6 +115,18 @@ def ephemeral_postgres_url(ephemeral_postgres_server: str, ephemeral_postgres_te
 def ephemeral_postgres(ephemeral_postgres_url: str) -> Iterator[sessionmaker[Session]]:
     """Open a PostgreSQL database for one test: a factory of sessions."""
     yield from _opened(ephemeral_postgres_url)
+
+
+def memory_directory() -> Path | None:
+    """Return a directory whose files are in memory, or None where there is none or little room.
+
+    On a disk, making and removing the files of a test's database costs a server more than the test.
+    """
+    try:
+        is_enough = os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free >= _ENOUGH_BYTES
+    except OSError:
+        return None
+    return _IN_MEMORY if is_enough else None
 
 
 def _prepare(url: str) -> None:

@@ -229,7 +229,7 @@ class Answers:
     @contextmanager
     def _open(self) -> Iterator[DatabaseSession]:
         """Open the database to read for one answer: held longer, it would keep imports waiting."""
-        state = dataclasses.replace(self.state, engines=[])
+        state = dataclasses.replace(self.state, engines=[], kept=[])
         try:
             with state.sessions()() as session:
                 yield session

@@ -132,12 +132,11 @@ def _change(
         statement: What holds now; None where one was removed.
         as_json: For programs.
     """
-    from opencode_monitor.cli.importing import prepare_database  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.cli.importing import writing_sessions  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.ingest.settle import recharge  # noqa: PLC0415 - as above
     from opencode_monitor.repositories import BillingRepository, CostRepository  # noqa: PLC0415 - as above
 
-    prepare_database(state)
-    with state.sessions(read_only=False).begin() as session:
+    with writing_sessions(state).begin() as session:
         before = CostRepository(session).total()
         change(BillingRepository(session))
         recharge(session.connection(), now=now())

@@ -41,11 +41,10 @@ def split_model(model: str) -> tuple[str, str]:
 @contextmanager
 def price_book(state: State) -> Iterator[Session]:
     """Open the database to write into the book, made and seeded where it is not there; one transaction."""
-    from opencode_monitor.cli.importing import prepare_database  # noqa: PLC0415 - heavy imports stay inside commands
+    from opencode_monitor.cli.importing import writing_sessions  # noqa: PLC0415 - heavy imports stay inside commands
     from opencode_monitor.pricing.book import seed_price_book  # noqa: PLC0415 - as above
 
-    prepare_database(state)
-    with state.sessions(read_only=False).begin() as session:
+    with writing_sessions(state).begin() as session:
         seed_price_book(session.connection(), now=now())
         yield session
 
