@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from opencode_monitor.cli.context import COST_TITLES
 from opencode_monitor.cli.output import Report, View
 from opencode_monitor.cli.render import end_of, plain, show_usd
-from opencode_monitor.cli.usage_report import describe_unknown, show_cost
+from opencode_monitor.cli.usage_report import describe_unknown
+from opencode_monitor.cli.usage_view import show_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
