@@ -23,6 +23,8 @@ from commands import run
 from opencode_monitor.cli.app import cli
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
+from opencode_monitor.metrics.dimensions import DIMENSIONS
+from opencode_monitor.metrics.measures import MEASURES
 from opencode_monitor.models import Base
 from opencode_monitor.sources.demo import write_demo_store
 
@@ -214,3 +216,11 @@ def test_queries_document_before_and_after_the_migration_answer_alike(empty_data
         old_values, new_values = values_by_part([old_rows]), values_by_part(new_answers)
         assert list(old_values) == list(new_values), title
         assert {part_id: old - new_values[part_id] for part_id, old in old_values.items() if old - new_values[part_id]} == {}, title
+
+
+def test_usage_document_every_dimension_and_measure_is_described() -> None:
+    in_tables = "\n".join(line for line in TEXT["docs/usage.md"].splitlines() if line.startswith("|"))
+
+    missing = [name for name in (*DIMENSIONS, *MEASURES) if f"`{name}`" not in in_tables]
+
+    assert missing == []
