@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Select, select
 
-from opencode_monitor.models import Part, PartSubtype
+from opencode_monitor.models import Part, PartSubtype, ToolCall
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
 Subtype = TypeVar("Subtype", bound=PartSubtype)
+
+
+class PartOutline(NamedTuple):
+    """What a part is, and its share of the list price in USD."""
+
+    part_id: str
+    message_id: str | None
+    part_type: str
+    tool_name: str | None
+    cost_usd: Decimal | None
 
 
 class PartRepository(Repository[Part]):
@@ -29,6 +40,12 @@ class PartRepository(Repository[Part]):
     def of_session(self, session_id: str) -> Sequence[Part]:
         """Return a session's parts in their order."""
         return self.all(self.statement().where(Part.session_id == session_id).order_by(Part.sequence_number))
+
+    def outlines(self, session_ids: Sequence[str]) -> list[PartOutline]:
+        """Return what the parts of some sessions are, in their order; none of their texts is read."""
+        columns = (Part.part_id, Part.message_id, Part.part_type, ToolCall.tool_name, Part.part_cost_usd)
+        statement = select(*columns).join(ToolCall, ToolCall.part_id == Part.part_id, isouter=True).where(Part.session_id.in_(session_ids))
+        return [PartOutline(*row) for row in self.session.execute(statement.order_by(Part.session_id, Part.sequence_number)).all()]
 
     def subtype(self, model: type[Subtype]) -> SubtypeRepository[Subtype]:
         """Return the repository of one subtype, such as `ToolCall`."""
