@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session as DatabaseSession
 
+import forked
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
@@ -542,7 +541,7 @@ pipeline.import_sources(engine, find_sources(Path({str(tmp_path / "store")!r}), 
 """
         url = engine.url.render_as_string(hide_password=False)
 
-        killed = subprocess.run([sys.executable, "-c", program], env={**os.environ, "DATABASE": url}, check=False, capture_output=True)
+        killed = forked.run(program, env={**os.environ, "DATABASE": url})
         after_kill = dump(engine)
         load(engine, tmp_path / "store")
         load(other_engine, tmp_path / "store")
