@@ -24,6 +24,7 @@ from opencode_monitor.repositories import (
     UnrecordedRepository,
 )
 from opencode_monitor.repositories.row_types import PartUsage, Usage, row_type
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.usage import SourceRepository
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Question:
     limit: int | None = None
     is_filled: bool = False
     before: Before | None = None
-    rows: Callable[[DatabaseSession, Question], Sequence[Usage | PartUsage]] | None = None
+    rows: Callable[[DatabaseSession, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
 
     @property
@@ -123,7 +124,7 @@ class Answer:
     """
 
     question: Question
-    rows: list[Usage | PartUsage]
+    rows: Rows[Any]
     totals: Usage | PartUsage
     nameless_calls: int
     estimates: Mapping[tuple[Any, ...], UnrecordedSpend] = field(default_factory=dict)
@@ -145,7 +146,7 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
     time_range, filters = question.time_range, question.filters
     found = Answer(
         question=question,
-        rows=list(_rows(session, question)),
+        rows=_rows(session, question),
         totals=_totals(session, question),
         nameless_calls=CostRepository(session).without_model(time_range, filters=filters),
         fees=_fees(session, question, now),
@@ -165,7 +166,7 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
     return found
 
 
-def _rows(session: DatabaseSession, question: Question) -> Sequence[Usage | PartUsage]:
+def _rows(session: DatabaseSession, question: Question) -> Rows[Any]:
     if question.rows is not None:
         return question.rows(session, question)
     repository = AttributionRepository(session) if question.is_of_parts else CostRepository(session)
@@ -198,7 +199,7 @@ def _add_rows(found: Answer, groups: Mapping[tuple[Any, ...], object]) -> None:
     """Give a group that has something beside the rows, and none of its own, an empty one."""
     shown = {found.question.key(row) for row in found.rows}
     missing = sorted((key for key in groups if key not in shown), key=lambda key: [(one is None, str(one)) for one in key])
-    found.rows += [found.question.empty_row(key) for key in missing]
+    found.rows.extend(found.question.empty_row(key) for key in missing)
 
 
 def _fill(session: DatabaseSession, found: Answer, now: datetime) -> None:
@@ -214,7 +215,8 @@ def _fill(session: DatabaseSession, found: Answer, now: datetime) -> None:
     first, last = _known_days(session, question, now)
     if first is not None and last is not None:
         dated += each_period(period_of(first, interval, week_start), last, interval, week_start)
-    found.rows = [rows[period] if period in rows else question.empty_row((period,)) for period in sorted(set(dated))]
+    filled = (rows[period] if period in rows else question.empty_row((period,)) for period in sorted(set(dated)))
+    found.rows = Rows(found.rows.row_type, filled)
     if None in rows:
         found.rows.append(rows[None])
 
