@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from opencode_monitor.exports.prometheus import prometheus_text
+from opencode_monitor.exports.prometheus import BudgetUse, prometheus_text
 from opencode_monitor.models import KnownSource
 from opencode_monitor.testing.builders import NOON, SONNET, Step, add_call, add_project, add_session, settle
 
@@ -44,6 +45,16 @@ def test_prometheus_text_sums_by_provider_model_and_project(session: DatabaseSes
     assert found["opencode_unpriced_calls"] == [(unknown, 1), (sonnet, 0)]
     assert found["opencode_import_issues"] == [({}, 0)]
     assert found["opencode_last_import_timestamp_seconds"] == [({}, NOON.timestamp())]
+
+
+def test_prometheus_text_budgets_have_their_amount_and_what_is_known_to_be_spent(session: DatabaseSession) -> None:
+    budgets = [BudgetUse("all", "month", Decimal(200), Decimal("12.5")), BudgetUse(HOSTILE, "day", Decimal(5), None)]
+
+    found = samples(prometheus_text(session, budgets))
+
+    monthly, daily = {"budget": "all", "every": "month"}, {"budget": HOSTILE, "every": "day"}
+    assert found["opencode_budget_usd"] == [(monthly, 200), (daily, 5)]
+    assert found["opencode_budget_spent_usd"] == [(monthly, 12.5)]
 
 
 def test_prometheus_text_empty_database_has_no_samples_of_spend(session: DatabaseSession) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from opencode_monitor.cli.context import now
+from opencode_monitor.cli.render import plain
+
 if TYPE_CHECKING:
     from opencode_monitor.cli.context import State
 
@@ -16,16 +19,22 @@ if TYPE_CHECKING:
 @click.option("--textfile", type=click.Path(path_type=Path), metavar="FILE.prom", help="Write to a file, for node_exporter; else printed.")
 @click.pass_context
 def metrics(context: click.Context, textfile: Path | None) -> None:
-    """Show all sums in Prometheus' text format, by provider, model and project; or compute what the import leaves to you."""
+    """Show sums and budgets in Prometheus' text format, by provider, model and project; or compute what the import leaves to you."""
     if context.invoked_subcommand is not None:
         return
     from opencode_monitor.exports.files import replacing  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.exports.prometheus import prometheus_text  # noqa: PLC0415 - as above
+    from opencode_monitor.exports.prometheus import BudgetUse, prometheus_text  # noqa: PLC0415 - as above
+    from opencode_monitor.reports.reading import check_budgets  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import BudgetRepository  # noqa: PLC0415 - as above
 
-    with context.obj.sessions()() as session:
-        text = prometheus_text(session)
+    state: State = context.obj
+    with state.sessions()() as session:
+        checked = check_budgets(session, BudgetRepository(session).budgets(), now=now(), tz=state.zone)
+        budgets = [BudgetUse(one.budget.name, one.budget.every.value, one.budget.usd, one.check.spent.usd) for one in checked]
+        text = prometheus_text(session, budgets)
     if textfile is None:
-        click.echo(text, nl=False)
+        # Names are stored text: harmless to a program, not to a terminal.
+        click.echo("\n".join(map(plain, text.splitlines())) + "\n" if sys.stdout.isatty() else text, nl=False)
         return
     # Only whole files, and only those that end in .prom, are seen by node_exporter; it runs as another user.
     with replacing(textfile, mode=0o644) as partial:

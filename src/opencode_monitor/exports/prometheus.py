@@ -6,7 +6,7 @@ would take that for a restart, and count the whole sum once more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -18,12 +18,14 @@ from opencode_monitor.repositories.usage import SourceRepository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from decimal import Decimal
 
     from prometheus_client.metrics_core import Metric
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.repositories import ProjectModelUsage
 
+_BUDGET_LABELS = ("budget", "every")
 _LABELS = ("provider", "model", "project")
 _COSTS = {
     CostNumber.LIST: "Cost at list price, USD; calls without a price are left out.",
@@ -33,17 +35,35 @@ _COSTS = {
 _COUNTS = ("calls", *(number.unknown_field for number in CostNumber), "unrecorded_calls")
 
 
-def prometheus_text(session: DatabaseSession) -> str:
+class BudgetUse(NamedTuple):
+    """What is spent of a budget in its period of now.
+
+    Attributes:
+        name: What the user calls it.
+        every: How long its period is: day, week or month.
+        usd: Its amount.
+        spent_usd: What is known to be spent of it; None where nothing is known.
+    """
+
+    name: str
+    every: str
+    usd: Decimal
+    spent_usd: Decimal | None
+
+
+def prometheus_text(session: DatabaseSession, budgets: Sequence[BudgetUse] = ()) -> str:
     """Return all sums of the database in Prometheus' text format.
 
     Args:
         session: Where to ask.
+        budgets: How the user's budgets stand.
 
     Returns:
         The text. Labels are provider, model and project; no session, title or path but a project's own, where it has no name.
     """
     registry = CollectorRegistry()
     registry.register(_Spend(session))
+    registry.register(_Budgets(budgets))
     return generate_latest(registry).decode()
 
 
@@ -70,6 +90,23 @@ class _Spend(Collector):
         last = SourceRepository(self._session).last_imported_at()
         if last is not None:
             yield GaugeMetricFamily("opencode_last_import_timestamp_seconds", "When data was imported last.", value=last.timestamp())
+
+
+class _Budgets(Collector):
+    def __init__(self, budgets: Sequence[BudgetUse]) -> None:
+        self._budgets = budgets
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is spent of each budget beside its amount, which a query can divide."""
+        amount = GaugeMetricFamily("opencode_budget_usd", "Amount of a budget, USD.", labels=_BUDGET_LABELS)
+        spent = GaugeMetricFamily(
+            "opencode_budget_spent_usd", "Known to be spent of a budget in its period of now, USD.", labels=_BUDGET_LABELS
+        )
+        for one in self._budgets:
+            amount.add_metric([one.name, one.every], float(one.usd))
+            if one.spent_usd is not None:
+                spent.add_metric([one.name, one.every], float(one.spent_usd))
+        yield from (amount, spent)
 
 
 def _gauge(name: str, text: str, samples: Sequence[tuple[Sequence[str], float]]) -> Metric:
