@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opencode_monitor.ingest.mapping import SessionRows
 
-TRANSACTION_BATCHES = 5
+TRANSACTION_BATCHES = 4
 """How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 MOST_TAKEN_IDS = 400_000
