@@ -139,6 +139,20 @@ class TestReports:
 
         assert [(row["period"], row["estimated_unrecorded_calls"]) for row in rows] == [("2026-09-01", 2), ("2026-09-02", 1)]
 
+    def test_daily_split_estimates_stand_on_their_day_and_in_no_table(self, make_database: Make, store: stores.Store) -> None:
+        database = make_database(store)
+
+        rows = document(database, "daily", "--by", "model")["rows"]
+        table = run("--db", database, "--tz", "UTC", "daily", "--by", "model", "--last", "all").stdout
+
+        assert [(row["period"], row["model"]) for row in rows] == [
+            ("2026-09-01", stores.HAIKU),
+            ("2026-09-01", stores.SONNET),
+            ("2026-09-01", stores.UNPRICED),
+            ("2026-09-02", stores.SONNET),
+        ]
+        assert (stores.UNPRICED in table, stores.HAIKU in table) == (True, False)
+
     def test_report_table_tells_of_the_estimates_below(self, make_database: Make, store: stores.Store) -> None:
         outcome = run("--db", make_database(store), "models", "--last", "all")
 
@@ -170,4 +184,4 @@ class TestReports:
         outcome = run("--db", make_database(store), "session", store.sessions[1]["id"])
 
         remark = "≈ — more for 1 call that OpenCode did not record (titles 1; 1 without a price): an estimate, not in the cost"
-        assert outcome.stderr.splitlines()[-1] == remark
+        assert outcome.stderr.splitlines() == ["≥ 1 calls have no price and are not in the cost: opencode-monitor pricing missing", remark]

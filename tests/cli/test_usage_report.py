@@ -64,6 +64,7 @@ def rows(database: Path, *arguments: object, tz: str = "UTC") -> list[dict[str, 
 
 FIRST_WEEK = ("--since", "2026-09-01", "--until", "2026-09-07")
 SECOND_WEEK = ("--since", "2026-09-08", "--until", "2026-09-14")
+THIRD_WEEK = ("--since", "2026-09-15", "--until", "2026-09-21")
 
 
 class TestPeriods:
@@ -131,6 +132,34 @@ class TestCompare:
         before = {row["period"]: row["before_usd"] for row in found}
         assert (before["2026-09-08"], before["2026-09-09"]) == (TWO_CALLS, "0")
         assert Decimal(before["2026-09-10"]) > 0
+
+    @pytest.mark.parametrize("form", ["table", "csv"])
+    def test_models_that_are_used_no_more_stand_in_every_form(self, made: Path, form: str) -> None:
+        text = ask(made, "models", *SECOND_WEEK, "--compare", "--format", form).stdout
+
+        assert any(line.startswith(stores.GPT) for line in text.splitlines())
+
+    @pytest.mark.parametrize(
+        "command",
+        [("tools",), ("files",), ("parts",), ("models",), ("daily", "--by", "model"), ("by", "model", "day"), ("by", "week", "tool")],
+    )
+    @pytest.mark.parametrize("days", [SECOND_WEEK, THIRD_WEEK])
+    def test_compare_column_before_sums_to_its_total(self, made: Path, command: tuple[str, ...], days: tuple[str, ...]) -> None:
+        document = ask(made, *command, *days, "--compare", "--json").json
+
+        known = [Decimal(row["before_usd"]) for row in document["rows"] if row["before_usd"] is not None]
+        assert sum(known) == Decimal(document["totals"]["before_usd"]) > 0
+
+    def test_compare_tools_used_no_more_were_not_called(self, made: Path) -> None:
+        found = {row["tool"]: row for row in rows(made, "tools", *THIRD_WEEK, "--compare")}
+
+        assert [found["read"][name] for name in ("calls", "errors", "cost_usd", "failed_unpriced_parts")] == [0, 0, "0", 0]
+        assert Decimal(found["read"]["before_usd"]) > 0
+
+    def test_compare_limit_holds_for_what_is_used_no_more_too(self, made: Path) -> None:
+        found = rows(made, "models", *SECOND_WEEK, "--compare", "--limit", 2)
+
+        assert [row["model"] for row in found] == [stores.SONNET, stores.UNPRICED]
 
     def test_compare_table_shows_the_change(self, made: Path) -> None:
         table = ask(made, "models", *SECOND_WEEK, "--compare").stdout

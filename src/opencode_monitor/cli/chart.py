@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opencode_monitor.cli.usage_view import is_shown
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw(found: Answer, file: Path, *, title: str, subtitle: str, current: date 
     number = question.cost_number
     unknown = number.unknown_parts_field if question.is_of_parts else number.unknown_field
     points = []
-    for row in found.rows:
+    for row in (row for row in found.rows if is_shown(found, row)):
         key: tuple[Any, ...] = question.key(row)
         series = (str(key[1]) if key[1] is not None else "(none)") if others else None
         points.append(

@@ -112,7 +112,7 @@ def usage_view(found: Answer, wanted: UsageReport, output: Output, *, current: d
     width = console(to_file=output.file is not None).width
     for is_short in (True,) if wanted.is_short else (False, True):
         columns = [*lead, *_numbers(found, is_short=is_short), *wanted.trail]
-        rows = [[column.cell(row) for column in columns] for row in found.rows if _is_shown(found, row)]
+        rows = [[column.cell(row) for column in columns] for row in found.rows if is_shown(found, row)]
         totals = [["Total", *(column.total(found.totals) for column in columns[1:])]]
         # Not in the total: a flat fee is owed whatever was used.
         totals += [
@@ -127,9 +127,9 @@ def usage_view(found: Answer, wanted: UsageReport, output: Output, *, current: d
     return View([(column.title, column.justify) for column in columns], rows, totals)
 
 
-def _is_shown(found: Answer, row: Any) -> bool:
-    """Tell whether a row belongs into the table: not where it is there for its estimates alone, which the table does not have."""
-    if "period" in found.question.keys or found.question.key(row) in found.before:
+def is_shown(found: Answer, row: Any) -> bool:
+    """Tell whether people are shown a row: not where it is there for its estimates alone, which tables and pictures do not have."""
+    if found.question.is_filled or found.question.key(row) in found.before:
         return True
     return found.question.is_of_parts or bool(row.calls or row.unrecorded_calls or row.copied_calls or row.sessions)
 

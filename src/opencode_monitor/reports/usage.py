@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -28,7 +29,7 @@ from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.usage import SourceRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date
 
     from sqlalchemy.orm import Session as DatabaseSession
@@ -151,18 +152,17 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
         nameless_calls=CostRepository(session).without_model(time_range, filters=filters),
         fees=_fees(session, question, now),
     )
-    has_groups = question.limit is None and question.rows is None
     if not question.is_of_parts:
         repository = UnrecordedRepository(session)
         found.unrecorded = repository.total(time_range, filters=filters)
         found.unrecorded_kinds = repository.by_kind(time_range, filters=filters)
         found.estimates = repository.by(*question.dimensions, time_range=time_range, filters=filters, calendar=question.calendar)
-        if has_groups:
-            _add_rows(found, found.estimates)
+        if question.limit is None and question.rows is None:
+            _add_rows(found, {key: question.empty_row(key) for key in sorted(found.estimates, key=_order)})
     if question.is_filled and found.rows:
         _fill(session, found, now)
     if question.before is not None:
-        _compare(session, found, question.before, has_groups=has_groups)
+        _compare(session, found, question.before, now)
     return found
 
 
@@ -195,11 +195,20 @@ def _fees(session: DatabaseSession, question: Question, now: datetime) -> Sequen
     return [fee for fee in fees if not kinds or any(fnmatchcase(fee.provider, pattern) for pattern in question.filters.provider)]
 
 
-def _add_rows(found: Answer, groups: Mapping[tuple[Any, ...], object]) -> None:
-    """Give a group that has something beside the rows, and none of its own, an empty one."""
-    shown = {found.question.key(row) for row in found.rows}
-    missing = sorted((key for key in groups if key not in shown), key=lambda key: [(one is None, str(one)) for one in key])
-    found.rows.extend(found.question.empty_row(key) for key in missing)
+def _add_rows(found: Answer, empty: Mapping[tuple[Any, ...], Usage | PartUsage]) -> None:
+    """Give groups that have something beside the rows, and none of their own, an empty one, where the limit leaves room."""
+    question = found.question
+    shown = {question.key(row) for row in found.rows}
+    found.rows.extend(row for key, row in empty.items() if key not in shown)
+    if question.sort is None:
+        found.rows.sort(key=lambda row: _order(question.key(row)))
+    if question.limit is not None:
+        del found.rows[question.limit :]
+
+
+def _order(key: tuple[Any, ...]) -> list[tuple[bool, Any]]:
+    """Return what puts keys in the order of rows: what has no value comes last."""
+    return [(one is None, one) for one in key]
 
 
 def _fill(session: DatabaseSession, found: Answer, now: datetime) -> None:
@@ -231,21 +240,33 @@ def _known_days(session: DatabaseSession, question: Question, now: datetime) -> 
     return max(span[0], start or span[0]).astimezone(zone).date(), last.astimezone(zone).date()
 
 
-def _compare(session: DatabaseSession, found: Answer, before: Before, *, has_groups: bool) -> None:
+def _compare(session: DatabaseSession, found: Answer, before: Before, now: datetime) -> None:
     """Add the range before: its rows beside those of the same day of it, or of the same model, project, agent."""
     question = found.question
-    then = dataclasses.replace(question, time_range=before.time_range, limit=None)
-    found.totals_before = _totals(session, then)
-    rows = {question.key(row): row for row in _rows(session, then)}
-    if "period" not in question.keys:
-        found.before = rows
-        if has_groups:
-            _add_rows(found, rows)
-        return
-    place = question.keys.index("period")
-    for row in found.rows:
-        key = question.key(row)
-        day = None if key[place] is None else before.earlier(key[place])
-        match = rows.get((*key[:place], day, *key[place + 1 :]))
-        if day is not None and match is not None:
-            found.before[key] = match
+    asked_before = dataclasses.replace(question, time_range=before.time_range, limit=None)
+    found.totals_before = _totals(session, asked_before)
+    rows = {question.key(row): row for row in _rows(session, asked_before)}
+    if "period" in question.keys:
+        place = question.keys.index("period")
+        days = {then: day for day in _periods(session, found, place, now) if (then := before.earlier(day)) is not None}
+        rows = {(*key[:place], days[key[place]], *key[place + 1 :]): row for key, row in rows.items() if key[place] in days}
+    if len(question.keys) > 1 or "period" not in question.keys:
+        _add_rows(found, {key: _emptied(row, question.keys, key) for key, row in rows.items()})
+    shown = {question.key(row) for row in found.rows}
+    found.before = {key: row for key, row in rows.items() if key in shown}
+
+
+def _periods(session: DatabaseSession, found: Answer, place: int, now: datetime) -> Iterator[date]:
+    """Yield the periods of the range, as far as anything is known of it."""
+    question = found.question
+    first, last = _known_days(session, question, now)
+    if first is not None and last is not None:
+        yield from each_period(first, last, question.dimensions[place], question.calendar.week_start)
+    # A clock that was wrong has put calls behind the last import.
+    yield from (day for row in found.rows if (day := question.key(row)[place]) is not None)
+
+
+def _emptied(row: Usage | PartUsage, names: Sequence[str], key: tuple[Any, ...]) -> Usage | PartUsage:
+    """Return a row as it is without calls, for another key."""
+    values: dict[str, Any] = {field.name: Decimal(0) if field.name.endswith("_usd") else 0 for field in dataclasses.fields(row)}
+    return dataclasses.replace(row, **values | dict(zip(names, key, strict=True)))
