@@ -131,6 +131,7 @@ class TestZonesAndDurations:
             ("kathmandu", "Did you mean 'Asia/Kathmandu'?"),
             ("Europe/Berln", "Did you mean 'Europe/Berlin'?"),
             ("xyz123", "Use an IANA name such as Europe/Berlin."),
+            ("localtime", "Use an IANA name such as Europe/Berlin."),
             ("../etc/passwd", "Use an IANA name such as Europe/Berlin."),
         ],
     )

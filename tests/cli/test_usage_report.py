@@ -238,7 +238,7 @@ class TestFormats:
         assert list(lines[0]) == list(objects[0])
         assert [line["session_id"] for line in lines] == [row["session_id"] for row in objects]
         assert [line["cost_usd"] for line in lines] == [row["cost_usd"] or "" for row in objects]
-        assert [line["title"] for line in lines if line["title"].startswith("'")] == [f"'{HOSTILE}"]
+        assert [line["title"] for line in lines if line["title"].startswith("'")] == ["'" + HOSTILE.replace("\x1b", "�")]
         assert outcome.stderr.startswith("Sessions cost · all time · UTC")
 
     def test_jsonl_is_the_rows_alone(self, made: Path) -> None:

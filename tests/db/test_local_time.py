@@ -47,3 +47,10 @@ def test_local_time_is_what_the_clocks_of_the_zone_showed(connection: sa.Connect
         expected = {instant: instant.astimezone(ZoneInfo(tz)).replace(tzinfo=None) for instant in instants}
         assert {instant: local for instant, local in found if instant is not None} == expected, tz
         assert [local for instant, local in found if instant is None] == [None], tz
+
+
+@pytest.mark.parametrize("name", ["UTC", "Etc/UTC"])
+def test_local_time_of_utc_is_what_is_stored(name: str) -> None:
+    column = sa.column("created_at", UtcDateTime())
+
+    assert str(local_time(column, name)) == "created_at"

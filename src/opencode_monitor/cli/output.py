@@ -151,14 +151,14 @@ def _json(report: Report, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _csv(report: Report, rows: Sequence[Mapping[str, Any]], output: Output) -> str:
-    """Write objects as RFC 4180 has it, with texts that no spreadsheet runs; an unknown value is an empty field."""
+    """Write objects as RFC 4180 has it, with texts that neither a spreadsheet nor a terminal runs; an unknown value is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = output.columns or (tuple(report.rows[0]) if report.rows else ())
     if output.has_header and names:
         writer.writerow(names)
     for row in rows:
-        writer.writerow([guarded(_as_text(value)) if isinstance(value, str) else _as_text(value) for value in row.values()])
+        writer.writerow([guarded(plain(value)) if isinstance(value, str) else _as_text(value) for value in row.values()])
     return text.getvalue()
 
 

@@ -50,7 +50,8 @@ def parse_zone(name: str) -> ZoneInfo:
     Raises:
         UsageError: There is none of that name; the message proposes one that looks alike.
     """
-    zones = available_timezones()
+    # What a machine calls its own zone is no name for a database.
+    zones = available_timezones() - {"localtime"}
     if name in zones:
         return ZoneInfo(name)
     by_city = {zone.rpartition("/")[2].lower(): zone for zone in sorted(zones, reverse=True)}

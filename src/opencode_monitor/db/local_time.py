@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
 
+_UTC = ("UTC", "Etc/UTC")
+"""Its names; the second is what a system without a zone of its own is set to."""
+
+
 class _Instant(FunctionElement[Any]):
     """A stored time, which is UTC without a zone, as a time with one."""
 
@@ -29,7 +33,7 @@ def local_time(created_at: Any, tz: str) -> sa.ColumnElement[datetime]:
         created_at: The instant, as stored: UTC.
         tz: The IANA zone.
     """
-    if tz == "UTC":
+    if tz in _UTC:
         # As stored. Asked by way of the zone's rules, it would be half of the time that a report of days takes.
         return sa.type_coerce(created_at, sa.DateTime())
     return sa.func.timezone(tz, _Instant(created_at), type_=sa.DateTime())
