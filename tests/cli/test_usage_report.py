@@ -270,6 +270,11 @@ class TestFormats:
         assert outcome.exit_code == 2
         assert "--columns: there is no 'usd'. Use some of: model, sessions, calls, " in outcome.stderr
 
+    def test_columns_named_twice_are_refused(self, made: Path) -> None:
+        outcome = run("--db", made, "models", "--columns", "calls,model,calls", "--format", "json")
+
+        assert (outcome.exit_code, outcome.error["message"]) == (2, "--columns names 'calls' twice.")
+
     def test_output_file_goes_by_its_name_and_is_for_its_owner(self, made: Path, tmp_path: Path) -> None:
         file = tmp_path / "models.json"
 
