@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CLI := $(BIN)/opencode-monitor
 
+# Python keeps its bytecode, also where it was told not to: hundreds of processes that tests start would compile the program anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test coverage test-full lint format lock docs golden bench bench-start bench-queries bench-migrate bench-cost bench-carried bench-judgement clean
 

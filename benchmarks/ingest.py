@@ -104,7 +104,9 @@ def _copy(store: Path, target: Path) -> None:
 def _run(*command: str | Path) -> _Usage:
     """Run a command to its end."""
     started = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # As an installed program, which has its bytecode: without it, each start would compile some hundred modules.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ)
     # wait4() tells the usage of this one child; getrusage() would tell the highest of all so far.
     errors = process.stderr.read() if process.stderr else b""
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,14 +1,20 @@
-"""The command line in the test's own process, with what it wrote and the code it ended with."""
+"""The command line in the test's own process, or in one of its own, with what it wrote and the code it ended with."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from opencode_monitor.cli.app import main
+
+PROGRAM = (sys.executable, "-c", "from opencode_monitor.cli.app import main; main()")
+"""The program as a process of its own, from the start of Python on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +49,10 @@ def run(*arguments: object) -> Outcome:
             exit_code = exit_.code
     assert isinstance(exit_code, int)
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def run_program(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command as a process of its own, its output in pipes, with some variables added to the environment."""
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)], env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8", check=False
+    )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+import forked
 import stores
-from commands import run
+from commands import PROGRAM, run, run_program
 from opencode_monitor import __version__
 from opencode_monitor.cli.app import cli
 from opencode_monitor.cli.commands import SUMMARIES
@@ -22,32 +23,23 @@ if TYPE_CHECKING:
 
     import click
 
-PROGRAM = (sys.executable, "-c", "from opencode_monitor.cli.app import main; main()")
-
-
-def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a process of its own, its output in pipes."""
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-
 
 def on_terminal(*arguments: object, **environment: str) -> str:
     """Run the program with a terminal as its standard output, and return what arrives there."""
     ours, theirs = pty.openpty()
     try:
-        with subprocess.Popen([*PROGRAM, *map(str, arguments)], env={**os.environ, **environment}, stdout=theirs) as process:
-            os.close(theirs)
-            chunks = []
-            while True:
-                try:
-                    chunk = os.read(ours, 65_536)
-                except OSError:  # the other end has left
-                    break
-                if not chunk:
-                    break
-                chunks.append(chunk)
-            assert process.wait() == 0
+        process = forked.start("opencode-monitor", *arguments, env={**os.environ, **environment}, stdout=theirs)
+        os.close(theirs)
+        chunks = []
+        while True:
+            try:
+                chunk = os.read(ours, 65_536)
+            except OSError:  # the other end has left
+                break
+            if not chunk:
+                break
+            chunks.append(chunk)
+        assert process.wait() == 0
     finally:
         os.close(ours)
     return b"".join(chunks).decode()
@@ -186,7 +178,7 @@ class TestProcess:
     def test_program_pipe_is_plain_and_a_terminal_is_not(self, sample_database: Path) -> None:
         arguments = ("--db", sample_database, "--tz", "UTC", "models", "--last", "all")
 
-        piped = command(*arguments, TERM="xterm-256color", FORCE_COLOR="")
+        piped = run_program(*arguments, TERM="xterm-256color", FORCE_COLOR="")
         shown = on_terminal(*arguments, TERM="xterm-256color", COLUMNS="120")
         without_color = on_terminal(*arguments, TERM="xterm-256color", COLUMNS="120", NO_COLOR="1")
         dumb = on_terminal(*arguments, TERM="dumb", COLUMNS="120")
@@ -218,8 +210,8 @@ class TestProcess:
     def test_program_in_the_c_locale_prints_json_and_tables(self, sample_database: Path) -> None:
         arguments = ("--db", sample_database, "--tz", "UTC", "sessions", "--last", "all")
 
-        table = command(*arguments, LC_ALL="C", LANG="C")
-        as_json = command(*arguments, "--json", LC_ALL="C", LANG="C")
+        table = run_program(*arguments, LC_ALL="C", LANG="C")
+        as_json = run_program(*arguments, "--json", LC_ALL="C", LANG="C")
 
         assert (table.returncode, as_json.returncode) == (0, 0)
         assert json.loads(as_json.stdout)["tz"] == "UTC"
@@ -244,7 +236,7 @@ def write_and_interrupt(*arguments, **options):
 writing.Writer.write = write_and_interrupt
 main(["--db", {str(database)!r}, "import", {str(tmp_path / "opencode")!r}])
 """
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        done = forked.run(program)
         rows = run("--db", database, "sessions", "--last", "all", "--json").json["rows"]
         again = run("--db", database, "import", tmp_path / "opencode")
         total = run("--db", database, "sessions", "--last", "all", "--json").json["totals"]

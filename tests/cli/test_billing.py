@@ -196,7 +196,7 @@ class TestCostOption:
                 assert (total["cost_usd"], total["reported_cost_usd"], total["paid_cost_usd"]) == ("0.00534", "0.002", "0.01068")
                 assert (total["unpriced_calls"], total["unreported_calls"], total["paid_unknown_calls"]) == (1, 1, 1)
                 assert shown.stdout.splitlines()[-1].split()[-2:] == ["≥", cost]
-                assert shown.stderr.startswith("≥ 1 ")
+                assert "≥ 1 " in shown.stderr
 
     def test_report_number_that_is_known_of_no_call_is_unknown_and_not_nothing(self, adjusted: Path) -> None:
         rows = run("--db", adjusted, "--tz", "UTC", "models", "--last", "all", "--cost", "reported", "--json").json["rows"]

@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from commands import run
-
-PROGRAM = (sys.executable, "-c", "from opencode_monitor.cli.app import main; main()")
+from commands import run, run_program
 
 
 @pytest.mark.parametrize(
@@ -25,6 +19,6 @@ def test_completion_prints_the_script_of_the_shell(shell: str, sign: str) -> Non
 def test_completion_of_a_beginning_names_the_commands() -> None:
     asked = {"_OPENCODE_MONITOR_COMPLETE": "bash_complete", "COMP_WORDS": "opencode-monitor mo", "COMP_CWORD": "1"}
 
-    done = subprocess.run([*PROGRAM], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    done = run_program(**asked)
 
     assert done.stdout.split() == ["plain,models", "plain,monthly"]

@@ -1,24 +1,24 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-import stores
 from commands import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import stores
+
 
 @pytest.fixture
-def store(tmp_path: Path, migrated_duckdb_url: str) -> stores.Store:
+def store(migrated_duckdb_url: str, sample: stores.Store, sample_database: Path) -> stores.Store:
     """A store that is imported into the test's database."""
-    store = stores.sample()
-    stores.write_json(store, tmp_path / "opencode")
-    assert run("--db", migrated_duckdb_url, "import", tmp_path / "opencode").exit_code == 0
-    return store
+    shutil.copy(sample_database, migrated_duckdb_url.removeprefix("duckdb:///"))
+    return sample
 
 
 def test_export_daily_agrees_with_the_truth_of_the_store(store: stores.Store, migrated_duckdb_url: str, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class TestSet:
             "--cache-write", "0", "--from", "2026-09-03",
         )  # fmt: skip
 
-        rows = run("--db", made, "--tz", "UTC", "daily", "--last", "all", "--json").json["rows"]
+        rows = run("--db", made, "--tz", "UTC", "daily", "--last", "all", "--no-zero-days", "--json").json["rows"]
         assert outcome.exit_code == 0
         assert [(row["period"], row["cost_usd"]) for row in rows] == [
             ("2026-09-01", "0.004005"),

@@ -66,6 +66,22 @@ def test_statusline_after_an_import_shows_what_daily_shows(
     assert outcome.stdout.endswith(" · as of 23:00\n")
 
 
+def test_statusline_after_prices_changed_shows_the_new_cost_as_of_the_import(
+    tmp_path: Path, migrated_duckdb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime.fromtimestamp(stores.START_MS / 1000, UTC)
+    monkeypatch.setattr("opencode_monitor.cli.statusline.now", lambda: moment)
+    imported(tmp_path, migrated_duckdb_url)
+    before = run("--db", migrated_duckdb_url, "--tz", "UTC", "statusline", "--cost", "paid").stdout
+
+    run("--db", migrated_duckdb_url, "--tz", "UTC", "pricing", "adjust", "anthropic", "0")
+    run("--db", migrated_duckdb_url, "--tz", "UTC", "pricing", "adjust", "openai", "0")
+    after = run("--db", migrated_duckdb_url, "--tz", "UTC", "statusline", "--cost", "paid").stdout
+
+    assert (before.split()[0], after.split()[0]) == ("$0.20", "$0.00")
+    assert before.split(" · ")[-1] == after.split(" · ")[-1] == f"as of {moment:%H:%M}\n"
+
+
 def test_statusline_in_another_zone_says_whose_days_they_are(tmp_path: Path, migrated_duckdb_url: str) -> None:
     imported(tmp_path, migrated_duckdb_url)
 

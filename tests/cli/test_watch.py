@@ -12,7 +12,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -21,6 +20,7 @@ import duckdb
 import pytest
 import sqlalchemy as sa
 
+import forked
 import generations
 import stores
 from commands import run
@@ -35,8 +35,8 @@ from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-PROGRAM = Path(sys.executable).with_name("opencode-monitor")
 PATIENCE_S = 60
 """How long something may take on a machine that has other things to do; what it takes is not measured here."""
 NOT_THE_SAME_TWICE = {
@@ -71,18 +71,19 @@ class Watch:
         self.log = database.with_suffix(".log")
         options = ["-q"] if quiet else []
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([PROGRAM, "--db", database, *options, "watch", *map(str, arguments)], stderr=log, stdout=log)
+            self.process = forked.start("opencode-monitor", "--db", database, *options, "watch", *arguments, stderr=log, stdout=log)
 
     def said(self) -> str:
         return "\n".join(line for line in self.log.read_text().splitlines() if "nanobind" not in line and "leaked" not in line)
 
     def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.said() or self.process.poll() is not None, text)
+        wait_until(lambda: text in self.said() or not self.process.is_running(), text)
         assert text in self.said()
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
+        self.process.kill(number)
+        assert not self.process.is_running(PATIENCE_S)
+        return self.process.wait()
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import forked
 from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.lock import migration_connection
@@ -22,7 +21,7 @@ from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -34,28 +33,14 @@ with migration_connection(sys.argv[1]):
 """
 
 
-@contextmanager
-def held(url: str) -> Iterator[subprocess.Popen[bytes]]:
+def held(url: str) -> AbstractContextManager[forked.Process]:
     """Let another process hold the lock."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        try:
-            yield process
-        finally:
-            process.communicate(b"\n")
+    return forked.holding(HOLD, url)
 
 
-def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
+def alembic(url: str, *arguments: str) -> forked.Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCODE_MONITOR_")}
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("alembic"), *arguments],
-        cwd=ROOT,
-        env=environment | {"OPENCODE_MONITOR_DATABASE_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forked.start("alembic", *arguments, cwd=ROOT, env=environment | {"OPENCODE_MONITOR_DATABASE_URL": url}, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("command", [("upgrade",), ("downgrade", "base", "--yes"), ("retire-legacy", "--yes", "--after", "0d")])
@@ -81,20 +66,20 @@ def test_upgrade_as_a_function_during_another_migration_raises(empty_database_ur
 
 def test_alembic_twice_at_once_runs_one_after_the_other(empty_database_url: str) -> None:
     first, second = alembic(empty_database_url, "upgrade", "head"), alembic(empty_database_url, "upgrade", "head")
-    errors = [process.communicate()[1] for process in (first, second)]
+    told = [process.read() for process in (first, second)]
 
-    assert [first.returncode, second.returncode] == [0, 0], errors
+    assert [first.wait(), second.wait()] == [0, 0], told
     assert run("--db", empty_database_url, "db", "current").stdout == f"{HEAD_REVISION}\n"
 
 
 def test_alembic_waits_for_the_program_and_goes_on(empty_database_url: str) -> None:
     with held(empty_database_url):
         waiting = alembic(empty_database_url, "upgrade", "baseline")
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(timeout=2)
-    _, errors = waiting.communicate()
+        is_waiting = waiting.is_running(1)
+    told = waiting.read()
 
-    assert waiting.returncode == 0, errors
+    assert is_waiting
+    assert waiting.wait() == 0, told
 
 
 def test_migration_connection_of_a_process_that_was_killed_is_free_again(migrated_postgresql_url: str) -> None:

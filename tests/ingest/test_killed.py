@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import stores
-from killed_imports import Importer
+from killed import run_import
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.integrity.checks import run_checks
 from opencode_monitor.integrity.fingerprint import differences, fingerprint
@@ -70,13 +70,12 @@ def sessions_read(database: Path) -> int:
 @pytest.mark.sized
 @pytest.mark.long
 def test_import_killed_at_many_moments_ends_as_if_undisturbed(duckdb_at_head: Path, tmp_path: Path, is_full: bool) -> None:
-    with Importer() as importer:
-        for kind in KINDS[is_full]:
-            (tmp_path / kind).mkdir()
-            kill_imports(importer, duckdb_at_head, tmp_path / kind, kind, is_full=is_full)
+    for kind in KINDS[is_full]:
+        (tmp_path / kind).mkdir()
+        kill_imports(duckdb_at_head, tmp_path / kind, kind, is_full=is_full)
 
 
-def kill_imports(importer: Importer, duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bool) -> None:
+def kill_imports(duckdb_at_head: Path, tmp_path: Path, kind: str, *, is_full: bool) -> None:
     chance = random.Random(20_261_126)  # noqa: S311 - moments, no secrets
     kills, batch_records = KILLS[is_full], BATCH_RECORDS[is_full]
     store, data = stores.Store(), tmp_path / "opencode"
@@ -87,11 +86,11 @@ def kill_imports(importer: Importer, duckdb_at_head: Path, tmp_path: Path, kind:
     first = tmp_path / "first.duckdb"
     shutil.copy(duckdb_at_head, first)
     write(store, data, kind, as_it_was=True)
-    importer.run(first, data, batch_records)
+    run_import(first, data, batch_records)
     write(store, data, kind, as_it_was=False)
     undisturbed, disturbed = tmp_path / "undisturbed.duckdb", tmp_path / "disturbed.duckdb"
     shutil.copy(first, undisturbed)
-    whole = importer.run(undisturbed, data, batch_records)
+    whole = run_import(undisturbed, data, batch_records)
     expected, findings = look_into(undisturbed)
     assert findings == []
 
@@ -101,11 +100,11 @@ def kill_imports(importer: Importer, duckdb_at_head: Path, tmp_path: Path, kind:
         shutil.copy(first, disturbed)
         while landed < kills:
             # A run that is left its whole time would be the last.
-            if not importer.run(disturbed, data, batch_records, kill_after=whole.seconds * chance.random() * 0.8).killed:
+            if not run_import(disturbed, data, batch_records, kill_after=whole.seconds * chance.random() * 0.8).killed:
                 break
             landed += 1
             stood_at[sessions_read(disturbed)] += 1
-        last = importer.run(disturbed, data, batch_records)
+        last = run_import(disturbed, data, batch_records)
         found, findings = look_into(disturbed)
         assert not last.killed
         assert set(differences(expected, found)) <= TIMES_OF_IMPORT

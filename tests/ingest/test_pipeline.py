@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session as DatabaseSession
 
+import forked
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
@@ -542,7 +541,7 @@ pipeline.import_sources(engine, find_sources(Path({str(tmp_path / "store")!r}), 
 """
         url = engine.url.render_as_string(hide_password=False)
 
-        killed = subprocess.run([sys.executable, "-c", program], env={**os.environ, "DATABASE": url}, check=False, capture_output=True)
+        killed = forked.run(program, env={**os.environ, "DATABASE": url})
         after_kill = dump(engine)
         load(engine, tmp_path / "store")
         load(other_engine, tmp_path / "store")
@@ -554,6 +553,26 @@ pipeline.import_sources(engine, find_sources(Path({str(tmp_path / "store")!r}), 
 
 
 class TestSources:
+    @pytest.mark.parametrize("most", [0, 400_000])
+    def test_import_sources_id_of_another_batch_is_refused_however_many_are_kept_in_memory(
+        self, migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - as below
+
+        monkeypatch.setattr(writing, "MOST_TAKEN_IDS", most)
+        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 1)
+        store = stores.sample()
+        first, last = store.sessions[0], store.sessions[-1]
+        taken = next(part for part in store.parts if part["sessionID"] == first["id"] and part["type"] == "text")
+        text = next(part for part in store.parts if part["sessionID"] == last["id"] and part["type"] == "text")
+        text["id"] = taken["id"]
+        stores.write_json(store, tmp_path)
+        engine = create_database_engine(migrated_duckdb_url)
+
+        load(engine, tmp_path)
+
+        assert [row[4] for row in dump(engine)["import_issues"]] == [f"id belongs to session {first['id']} already; not loaded"]
+
     def test_import_sources_one_of_two_unreadable_loads_the_other(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = stores.sample()
         stores.write_json(store, tmp_path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 
+import forked
 from commands import run
 from old_parts import COLUMNS, JSON_COLUMNS, load_many, load_rows, row
 from opencode_monitor.db.checksum import checksum
@@ -19,6 +18,7 @@ from opencode_monitor.db.migrate import downgrade, upgrade
 from opencode_monitor.integrity.fingerprint import differences, fingerprint
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from opencode_monitor.db.checksum import Checksum
@@ -63,14 +63,7 @@ NEW_WORK_IN_OLD_TABLE = """
 
 def command(program: str, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCODE_MONITOR_")}
-    return subprocess.run(
-        [Path(sys.executable).with_name(program), *arguments],
-        cwd=ROOT,
-        env=environment | {"OPENCODE_MONITOR_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked.run(program, *arguments, cwd=ROOT, env=environment | {"OPENCODE_MONITOR_DATABASE_URL": url})
 
 
 def load(engine: sa.Engine, parts: int, *, possible_tokens: bool) -> None:

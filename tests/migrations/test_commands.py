@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+import forked
 from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import upgrade
@@ -37,16 +38,12 @@ def upgrade() -> None:
 '''
 
 
-def alembic(url: str, *arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def alembic(url: str, *arguments: str, folder: Path = ROOT, is_forked: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCODE_MONITOR_")}
-    return subprocess.run(
-        [ALEMBIC, *arguments],
-        cwd=folder,
-        env=environment | {"OPENCODE_MONITOR_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment["OPENCODE_MONITOR_DATABASE_URL"] = url
+    if is_forked:
+        return forked.run("alembic", *arguments, cwd=folder, env=environment)
+    return subprocess.run([ALEMBIC, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def read(url: str, sql: str) -> list[object]:
@@ -119,7 +116,7 @@ def test_alembic_upgrade_check_and_downgrade_go_through_the_history(empty_databa
 
 
 def test_alembic_history_tells_each_revision_in_a_line(tmp_path: Path) -> None:
-    result = alembic(f"duckdb:///{tmp_path / 'none.duckdb'}", "history")
+    result = alembic(f"duckdb:///{tmp_path / 'none.duckdb'}", "history", is_forked=False)
 
     stations = re.findall(r"^(\S+) -> (\S+)(?: \(head\))?, .+\.$", result.stdout, re.MULTILINE)
     assert stations == list(zip(("<base>", *REVISIONS[:-1]), REVISIONS, strict=True))[::-1]
@@ -244,7 +241,7 @@ def test_alembic_upgrade_shows_its_phases_and_leaves_a_database_that_verifies(em
 def test_alembic_file_that_is_no_database_is_told_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "monitor.duckdb").write_text("no database")
 
-    result = alembic(f"duckdb:///{tmp_path / 'monitor.duckdb'}", "upgrade", "head")
+    result = alembic(f"duckdb:///{tmp_path / 'monitor.duckdb'}", "upgrade", "head", is_forked=False)
 
     assert result.returncode == 255
     assert f"FAILED: {tmp_path / 'monitor.duckdb'} is not a DuckDB database" in result.stdout + result.stderr

@@ -11,14 +11,14 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from commands import run
-from killed_migrations import Killer, Run
+from killed import Run, run_migration
 from old_parts import COLUMNS, load_many
 from opencode_monitor.db.checksum import Checksum, checksum
 from opencode_monitor.db.engine import create_database_engine
@@ -86,10 +86,12 @@ def look_into(file: Path) -> tuple[str | None, set[str]]:
         return current_revision(connection), set(sa.inspect(connection).get_table_names())
 
 
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    with Killer() as killer:
-        yield killer
+def migrate_copy(template: Path, file: Path, revision: str, **options: Any) -> Run:
+    """Migrate a copy of a database, in the place of what the run before left there."""
+    for path in (file, file.with_name(f"{file.name}.wal")):
+        path.unlink(missing_ok=True)
+    shutil.copyfile(template, file)
+    return run_migration(file, revision, **options)
 
 
 def make_old(file: Path, many: int) -> Old:
@@ -111,11 +113,11 @@ def old(many: int, tmp_path_factory: pytest.TempPathFactory) -> Old:
 
 
 @pytest.fixture(scope="module")
-def new(killer: Killer, old: Old, tmp_path_factory: pytest.TempPathFactory) -> New:
+def new(old: Old, tmp_path_factory: pytest.TempPathFactory) -> New:
     """Migrate the old database up and down to the end, to know how long that takes."""
     directory = tmp_path_factory.mktemp("new")
-    up = killer.run(old.file, directory / "new.duckdb", "head")
-    down = killer.run(directory / "new.duckdb", directory / "back.duckdb", "baseline", up=False)
+    up = migrate_copy(old.file, directory / "new.duckdb", "head")
+    down = migrate_copy(directory / "new.duckdb", directory / "back.duckdb", "baseline", up=False)
     return New(directory / "new.duckdb", up, down)
 
 
@@ -156,14 +158,12 @@ def kill_often(
 
 @pytest.mark.sized
 @pytest.mark.long
-def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
-    killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
-) -> None:
+def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(old: Old, new: New, tmp_path: Path, is_full: bool) -> None:
     file = tmp_path / "killed.duckdb"
     kills, in_commit = KILLS[is_full], KILLS_IN_COMMIT[is_full]
 
     counts = kill_often(
-        lambda **when: killer.run(old.file, file, "head", **when),
+        lambda **when: migrate_copy(old.file, file, "head", **when),
         new.up,
         over_the_run=kills - in_commit,
         in_commit=in_commit,
@@ -179,14 +179,12 @@ def test_upgrade_killed_at_many_moments_leaves_the_old_database_or_the_new_one(
 
 @pytest.mark.sized
 @pytest.mark.long
-def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(
-    killer: Killer, old: Old, new: New, tmp_path: Path, is_full: bool
-) -> None:
+def test_downgrade_killed_at_some_moments_leaves_the_new_database_or_the_old_one(old: Old, new: New, tmp_path: Path, is_full: bool) -> None:
     file = tmp_path / "killed.duckdb"
     kills = KILLS_DOWN[is_full]
 
     counts = kill_often(
-        lambda **when: killer.run(new.file, file, "baseline", up=False, **when),
+        lambda **when: migrate_copy(new.file, file, "baseline", up=False, **when),
         new.down,
         over_the_run=kills - 1,
         in_commit=1,

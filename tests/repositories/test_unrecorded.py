@@ -84,7 +84,7 @@ def test_by_period_day_is_the_day_of_the_call_in_the_zone(estimates: UnrecordedR
 
 def test_calls_latest_first_and_of_a_session_earliest_first(estimates: UnrecordedRepository) -> None:
     assert [call.unrecorded_id for call in estimates.calls(TimeRange())] == ["id_1", "id_2", "id_0", "id_3"]
-    assert [call.unrecorded_id for call in estimates.of_session("ses_1")] == ["id_0", "id_1"]
+    assert [call.unrecorded_id for call in estimates.of_sessions(["ses_1"])] == ["id_0", "id_1"]
 
 
 def test_total_empty_table_is_nothing(session: Session, estimates: UnrecordedRepository) -> None:

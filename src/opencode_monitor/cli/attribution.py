@@ -14,10 +14,10 @@ from opencode_monitor.cli.usage_report import usage_report
 from opencode_monitor.cli.usage_view import NO_VALUE, Column, UsageReport, count_column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from opencode_monitor.reports.usage import Question
-    from opencode_monitor.repositories import CostNumber, PartUsage, ToolUsage
+    from opencode_monitor.repositories import CostNumber, Rows, ToolUsage
 
 _NAME_CHARS = 48
 
@@ -113,10 +113,10 @@ def parts(state: State, asked: Asked, sort: str, limit: int | None, compare: boo
     usage_report(state, asked, output, wanted)
 
 
-def _asks(ask: Callable[..., Sequence[PartUsage]]) -> Callable[[Any, Question], Sequence[PartUsage]]:
+def _asks(ask: Callable[..., Rows[Any]]) -> Callable[[Any, Question], Rows[Any]]:
     """Return what asks for rows; `ask` gets the repository and what its methods take."""
 
-    def rows(session: Any, question: Question) -> Sequence[PartUsage]:
+    def rows(session: Any, question: Question) -> Rows[Any]:
         from opencode_monitor.repositories import AttributionRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
         return ask(

@@ -150,7 +150,7 @@ def _warnings(database: DatabaseSession, found: Message, number: CostNumber) -> 
     usage: dict[str, Usage] = {row.message_id: row for row in CostRepository(database).by_message([found.session_id])}
     own = usage.get(found.message_id, NO_USAGE)
     nameless = 0 if found.model_id else own.unpriced_calls
-    calls = [call for call in UnrecordedRepository(database).of_session(found.session_id) if call.message_id == found.message_id]
+    calls = [call for call in UnrecordedRepository(database).of_sessions([found.session_id]) if call.message_id == found.message_id]
     return [
         *(("≥", text) for text in describe_unknown(own, number, nameless)),
         *describe_calls(own),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-    from opencode_monitor.models import Message, Part, UnrecordedCall
+    from opencode_monitor.models import Message, UnrecordedCall
     from opencode_monitor.reports.session_detail import MessageNode, SessionNode
-    from opencode_monitor.repositories import CostNumber, Usage
+    from opencode_monitor.repositories import CostNumber, PartOutline, Usage
 
 _MESSAGE_FIELDS = (
     "message_id",
@@ -87,19 +87,23 @@ def session(
 
 def _report(state: State, database: DatabaseSession, root: SessionNode, number: CostNumber, *, with_parts: bool, is_tree: bool) -> Report:
     from opencode_monitor.reports.session_detail import MessageNode  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.repositories import CostRepository, Filters  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import CostRepository, Filters, PartRepository, UnrecordedRepository  # noqa: PLC0415 - as above
 
     ids = tuple(node.session.session_id for node in root.sessions())
     nameless = CostRepository(database).without_model(filters=Filters(session=ids))
     shown = ids if is_tree else ids[:1]
-    parts, tools = _parts(database, shown)
-    estimates = _estimates(database, shown)
-    calls = [call for of_message in estimates.values() for call in of_message]
+    parts: dict[str | None, list[PartOutline]] = defaultdict(list)
+    for part in PartRepository(database).outlines(shown):
+        parts[part.message_id].append(part)
+    calls = UnrecordedRepository(database).of_sessions(shown)
+    estimates: dict[str | None, list[UnrecordedCall]] = defaultdict(list)
+    for call in calls:
+        estimates[call.message_id].append(call)
     messages = [node for node in root.walk() if isinstance(node, MessageNode)]
     depths = {node.session.session_id: node.depth for node in root.sessions()}
     rows = [
         {
-            **_message_object(node.message, parts[node.message.message_id], tools),
+            **_message_object(node.message, parts[node.message.message_id]),
             **dataclasses.asdict(sum_estimates(estimates[node.message.message_id])),
             **(_in_tree(node, depths[node.message.session_id]) if is_tree else {}),
         }
@@ -109,7 +113,7 @@ def _report(state: State, database: DatabaseSession, root: SessionNode, number: 
         schema="session",
         head=f"Session cost · {COST_TITLES[number]}",
         view=session_view(root, number, state.zone),
-        drawing=draw(root, number, state.zone, parts=parts if with_parts else None, tools=tools),
+        drawing=draw(root, number, state.zone, parts=parts if with_parts else None),
         empty="",
         rows=rows,
         totals=_totals(database, root, calls, is_tree=is_tree),
@@ -122,32 +126,7 @@ def _report(state: State, database: DatabaseSession, root: SessionNode, number: 
     )
 
 
-def _parts(database: DatabaseSession, session_ids: Sequence[str]) -> tuple[dict[str, list[Part]], dict[str, str]]:
-    """Return the parts of each message, and the tools that they are calls of."""
-    from opencode_monitor.models import ToolCall  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.repositories import PartRepository  # noqa: PLC0415 - as above
-
-    repository = PartRepository(database)
-    parts: dict[str, list[Part]] = defaultdict(list)
-    tools: dict[str, str] = {}
-    for session_id in session_ids:
-        for part in repository.of_session(session_id):
-            parts[part.message_id or ""].append(part)
-        tools |= {call.part_id: call.tool_name for call in repository.subtype(ToolCall).of_session(session_id)}
-    return parts, tools
-
-
-def _estimates(database: DatabaseSession, session_ids: Sequence[str]) -> dict[str | None, list[UnrecordedCall]]:
-    from opencode_monitor.repositories import UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-
-    estimates: dict[str | None, list[UnrecordedCall]] = defaultdict(list)
-    for session_id in session_ids:
-        for call in UnrecordedRepository(database).of_session(session_id):
-            estimates[call.message_id].append(call)
-    return estimates
-
-
-def _message_object(message: Message, parts: list[Part], tools: dict[str, str]) -> dict[str, Any]:
+def _message_object(message: Message, parts: Sequence[PartOutline]) -> dict[str, Any]:
     return {
         **{name: getattr(message, name) for name in _MESSAGE_FIELDS},
         "cost_usd": message.message_cost_usd,
@@ -155,8 +134,8 @@ def _message_object(message: Message, parts: list[Part], tools: dict[str, str]) 
             {
                 "part_id": part.part_id,
                 "part_type": part.part_type,
-                "tool_name": tools.get(part.part_id),
-                "cost_usd": as_json_value(part.part_cost_usd),
+                "tool_name": part.tool_name,
+                "cost_usd": as_json_value(part.cost_usd),
             }
             for part in parts
         ],

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from opencode_monitor.models import Message, Part
+    from opencode_monitor.models import Message
     from opencode_monitor.reports.session_detail import MessageNode, SessionNode
-    from opencode_monitor.repositories import CostNumber
+    from opencode_monitor.repositories import CostNumber, PartOutline
 
 _TITLE_CHARS = 60
 _MODEL_CHARS = 40
@@ -29,8 +29,7 @@ def draw(
     number: CostNumber,
     zone: tzinfo,
     *,
-    parts: Mapping[str, Sequence[Part]] | None,
-    tools: Mapping[str, str],
+    parts: Mapping[str | None, Sequence[PartOutline]] | None,
 ) -> Tree:
     """Draw a session.
 
@@ -39,7 +38,6 @@ def draw(
         number: Which of the three numbers to show.
         zone: The zone of times.
         parts: The parts of each message; None to leave them out.
-        tools: The tool of each part that is a call of one.
     """
     from rich.tree import Tree  # noqa: PLC0415 - reports only
 
@@ -57,7 +55,7 @@ def draw(
             continue
         branch = branches[id(node)] = at.add(_message_line(node, number, zone))
         for part in parts[node.message.message_id] if parts is not None else ():
-            branch.add(f"{plain(part.part_type):12} {plain(tools.get(part.part_id)):14} {show_usd(part.part_cost_usd)}")
+            branch.add(f"{plain(part.part_type):12} {plain(part.tool_name):14} {show_usd(part.cost_usd)}")
     return tree
 
 

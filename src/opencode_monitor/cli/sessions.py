@@ -16,7 +16,7 @@ from opencode_monitor.cli.usage_view import ID_CHARS, Column, UsageReport, count
 if TYPE_CHECKING:
     from opencode_monitor.reports.session_trees import SessionTreeUsage
     from opencode_monitor.reports.usage import Question
-    from opencode_monitor.repositories import CostNumber, SessionUsage
+    from opencode_monitor.repositories import CostNumber, Rows, SessionUsage
 
 _TITLE_CHARS = 40
 _DEEPEST_INDENT = 8
@@ -87,7 +87,7 @@ def show_tree_cost(row: SessionTreeUsage, number: CostNumber) -> str:
     return f"{'≥ ' if known is not None and getattr(row, f'tree_{number.unknown_field}') else ''}{show_usd(known)}"
 
 
-def _rows(session: Any, question: Question) -> list[SessionUsage]:
+def _rows(session: Any, question: Question) -> Rows[SessionUsage]:
     from opencode_monitor.repositories import CostRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     return CostRepository(session).by_session(
@@ -99,9 +99,10 @@ def _rows(session: Any, question: Question) -> list[SessionUsage]:
     )
 
 
-def _trees(session: Any, question: Question) -> list[SessionTreeUsage]:
-    from opencode_monitor.reports.session_trees import session_trees  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.repositories import CostRepository  # noqa: PLC0415 - as above
+def _trees(session: Any, question: Question) -> Rows[SessionTreeUsage]:
+    from opencode_monitor.reports.session_trees import SessionTreeUsage, session_trees  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import CostRepository, Rows  # noqa: PLC0415 - as above
 
     rows = CostRepository(session).by_session(question.time_range, filters=question.filters)
-    return session_trees(rows, sort=question.sort or "started", limit=question.limit, cost_number=question.cost_number)
+    trees = session_trees(rows, sort=question.sort or "started", limit=question.limit, cost_number=question.cost_number)
+    return Rows(SessionTreeUsage, trees)

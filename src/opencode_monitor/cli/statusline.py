@@ -35,7 +35,7 @@ _DAYS = 62
 @cost_option
 @click.pass_obj
 def statusline(state: State, cost: str | None) -> None:
-    """Show one line: what today and this month cost so far, by what the last import left; takes no database and no network."""
+    """Show one line: what today and this month cost so far, by what the last import left; opens no database and no network."""
     kept = _read(state)
     number = cost or os.environ.get("OPENCODE_MONITOR_COST") or "list"
     if number not in kept["unknown"]:
@@ -53,12 +53,22 @@ def _own_zone(state: State) -> ZoneInfo:
     return parse_zone(name) if name else system_zone()
 
 
-def leave_sums(state: State, sessions: sessionmaker[Session]) -> None:
+def renew_sums(state: State) -> None:
+    """Leave the sums anew where prices have changed; they are as of the last import still. See `leave_sums`."""
+    try:
+        imported_at = datetime.fromisoformat(_read(state)["imported_at"])
+    except SourceError:
+        return  # nothing was imported yet
+    leave_sums(state, state.sessions(), imported_at=imported_at)
+
+
+def leave_sums(state: State, sessions: sessionmaker[Session], *, imported_at: datetime | None = None) -> None:
     """Leave the sums of the last days for `statusline`, which has no time to open a database.
 
     Args:
         state: Says which database, and in which zone its days are.
         sessions: Open it.
+        imported_at: Up to when they are known; now, where an import has just ended.
     """
     from opencode_monitor.repositories import CostNumber, CostRepository, Interval, TimeRange  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
@@ -68,7 +78,7 @@ def leave_sums(state: State, sessions: sessionmaker[Session]) -> None:
         days = [day for day in CostRepository(session).by_period(Interval.DAY, tz=state.zone.key, time_range=recent) if day.period]
     kept = {
         "version": _VERSION,
-        "imported_at": moment.isoformat(),
+        "imported_at": (imported_at or moment).isoformat(),
         "tz": state.zone.key,
         "days": {str(day.period): {number.value: as_json_value(getattr(day, number.field)) for number in CostNumber} for day in days},
         "unknown": {number.value: {str(day.period): getattr(day, number.unknown_field) for day in days} for number in CostNumber},

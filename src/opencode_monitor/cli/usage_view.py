@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opencode_monitor.cli.options import Output
     from opencode_monitor.metrics.dimensions import WeekStart
     from opencode_monitor.reports.usage import Answer, Question
-    from opencode_monitor.repositories import CostNumber
+    from opencode_monitor.repositories import CostNumber, Rows
 
 NO_VALUE = {"tool": "(no tool)", "server": "(no MCP server)", "skill": "(no skill)", "file": "(no file)", "part-type": "(no part)"}
 """What stands for the rest, which is none's."""
@@ -76,7 +76,7 @@ class UsageReport:
     is_filled: bool = False
     week_start: WeekStart = "monday"
     default_last: str = "30d"
-    rows: Callable[[Any, Question], Sequence[Any]] | None = None
+    rows: Callable[[Any, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
     lead: Sequence[Column] | None = None
     is_short: bool = False

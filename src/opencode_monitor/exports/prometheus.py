@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from opencode_monitor.metrics.measures import MEASURES, TOKEN_MEASURES
 from opencode_monitor.repositories import CostNumber, CostRepository, ImportIssueRepository
 from opencode_monitor.repositories.usage import SourceRepository
 
@@ -29,12 +30,7 @@ _COSTS = {
     CostNumber.REPORTED: "Cost as OpenCode stored it, USD; calls without one are left out.",
     CostNumber.PAID: "Cost out of pocket by the user's statements, USD, without flat fees; calls of which it is unknown are left out.",
 }
-_COUNTS = {
-    "calls": "Model calls with recorded usage.",
-    "unpriced_calls": "Calls without a price.",
-    "unrecorded_calls": "Calls that OpenCode stored without usage: failed, cut off, or still running.",
-}
-_TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning")
+_COUNTS = ("calls", *(number.unknown_field for number in CostNumber), "unrecorded_calls")
 
 
 def prometheus_text(session: DatabaseSession) -> str:
@@ -64,11 +60,11 @@ class _Spend(Collector):
             yield _gauge(f"opencode_{name}_usd", text, [(_labels(row), float(cost)) for row, cost in known])
         tokens = GaugeMetricFamily("opencode_tokens", "Tokens, in five disjoint buckets.", labels=[*_LABELS, "type"])
         for row in rows:
-            for bucket in _TOKENS:
-                tokens.add_metric([*_labels(row), bucket], getattr(row, f"{bucket}_tokens"))
+            for name in TOKEN_MEASURES:
+                tokens.add_metric([*_labels(row), name.removesuffix("_tokens")], getattr(row, name))
         yield tokens
-        for name, text in _COUNTS.items():
-            yield _gauge(f"opencode_{name}", text, [(_labels(row), getattr(row, name)) for row in rows])
+        for name in _COUNTS:
+            yield _gauge(f"opencode_{name}", MEASURES[name].text, [(_labels(row), getattr(row, name)) for row in rows])
         issues = ImportIssueRepository(self._session).count()
         yield GaugeMetricFamily("opencode_import_issues", "Records that are not as they should be.", value=issues)
         last = SourceRepository(self._session).last_imported_at()

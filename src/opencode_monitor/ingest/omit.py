@@ -49,10 +49,13 @@ def leave_out_texts(session: SessionRows) -> None:
     session.rows["omitted_texts"] = [
         OmittedTextRow(part_id, session.session_id, written.get(part_id, 0), output.get(part_id, 0)) for part_id in omitted
     ]
-    session.rows["parts"] = [row._replace(content=None, extra=_without_text(row.extra)) for row in rows["parts"]]
+    session.rows["parts"] = [
+        row if row.content is None and row.extra is None else row._replace(content=None, extra=_without_text(row.extra))
+        for row in rows["parts"]
+    ]
     session.rows["text_messages"] = [row._replace(content="") for row in rows["text_messages"]]
     session.rows["tool_calls"] = [row._replace(tool_args=None, tool_result=None) for row in rows["tool_calls"]]
-    session.rows["file_operations"] = [row._replace(git_diff=None) for row in rows["file_operations"]]
+    session.rows["file_operations"] = [row if row.git_diff is None else row._replace(git_diff=None) for row in rows["file_operations"]]
     session.rows["errors"] = [row._replace(error_data=_facts_of(row.error_data), error_message=None) for row in rows["errors"]]
 
 

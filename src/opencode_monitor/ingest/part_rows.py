@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opencode_monitor.ingest.classify import ErrorClass, classify_error, classify_tool_error
 from opencode_monitor.ingest.file_operations import touched_files
-from opencode_monitor.ingest.placed import STAND_IN, duration_ms, model_id_of
+from opencode_monitor.ingest.placed import STAND_IN, model_id_of
 from opencode_monitor.ingest.rows import (
     AttachmentRow,
     CompactionRow,
@@ -72,7 +72,7 @@ def add_part(rows: dict[str, list[Sequence[Any]]], part: PlacedPart, sequence_nu
     elif part_type == "thinking":
         content = as_text(data.get("text"))
         written_chars = len(content or "")
-        rows["thinking_blocks"].append(ThinkingRow(record.part_id, *common, part.thinking_tokens, duration_ms(part)))
+        rows["thinking_blocks"].append(ThinkingRow(record.part_id, *common, part.thinking_tokens, part.duration_ms))
     elif part_type == "tool_call":
         written_chars = _add_tool_call(rows, part, common, setting)
         extra = _tool_extra(as_object(data.get("state")))
@@ -132,7 +132,7 @@ def _add_tool_call(
             tool_name=tool,
             tool_args=arguments,
             tool_result=output,
-            execution_time_ms=duration_ms(part),
+            execution_time_ms=part.duration_ms,
             status="timeout" if timed_out else _TOOL_STATUS.get(status or "", status),
             call_id=as_text(record.data.get("callID")),
             child_session_id=child_session(tool, tool_input, metadata, output or error),

@@ -8,14 +8,13 @@ from __future__ import annotations
 import gc
 import getpass
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, staged, upsert
@@ -24,14 +23,15 @@ from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
 from opencode_monitor.ingest.hidden import StoredUsage
+from opencode_monitor.ingest.leftovers import messages_of, with_leftovers
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.omit import leave_out_texts
 from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
-from opencode_monitor.ingest.writing import Batch, ImportSummary, Writer, as_stored_time, pack_rows, replace_issues
-from opencode_monitor.models import Base, KnownSource, Message, Project
+from opencode_monitor.ingest.writing import Batch, ImportSummary, TakenIds, Writer, as_stored_time, pack_rows, replace_issues
+from opencode_monitor.models import Base, KnownSource, Message, Part, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
@@ -148,6 +148,7 @@ class _Run:
         self._checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
         self._with_texts = with_texts
         self._progress = progress
+        self._taken: TakenIds | None = None
         self._done = 0
 
     def begin(self, failures: Iterable[tuple[SourceLocation, SourceError]], models_cache: Path | None) -> frozenset[str]:
@@ -188,14 +189,16 @@ class _Run:
                 note_reading(connection, source_id)
         with connection.begin():
             stored = _stored_usage(connection, one)
-            messages = _messages_of(connection, one.leftovers)
+            messages = messages_of(connection, one.leftovers)
             known = stored_sessions(connection)
+            if self._taken is None:
+                self._taken = TakenIds(is_empty=not known and not _holds_records(connection))
         # An export may come from another machine, whose directories are not those of this one.
         checkouts = None if one.location.kind == "export" else self._checkouts
-        bundles = (_with_leftovers(bundle, one, messages) for bundle in one.source.read(_oldest_first(one)))
+        bundles = (with_leftovers(bundle, one, messages) for bundle in one.source.read(_oldest_first(one)))
         batches = _batches(bundles, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
         with Writer(
-            connection, one, known, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
+            connection, one, known, self._taken, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
         ) as writer:
             for batch in _read_ahead(batches):
                 writer.write(batch)
@@ -294,30 +297,10 @@ def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[Stor
     return stored
 
 
-def _messages_of(connection: sa.Connection, session_ids: Iterable[str]) -> set[str]:
-    """Read the ids of all messages that are stored of some sessions."""
-    with staged(
-        connection, "asked_sessions", (sa.Column("session_id", sa.Text()),), [(session_id,) for session_id in session_ids]
-    ) as asked:
-        of_sessions = Message.session_id.in_(sa.select(asked.c.session_id))
-        return set(connection.scalars(sa.select(Message.message_id).where(of_sessions)).all())
-
-
-def _with_leftovers(bundle: SessionBundle, one: Opened, stored_messages: Collection[str]) -> SessionBundle:
-    """Add the parts that only another source holds, whose message is gone: a message that is stored has kept its own."""
-    parts, issues = list(bundle.parts), list(bundle.issues)
-    known = {part.part_id for part in parts}
-    messages = {message.message_id for message in bundle.messages}
-    for left in one.leftovers.get(bundle.session.session_id, ()):
-        orphans, of_orphans = left.source.orphans(bundle.session.session_id)
-        parts += [
-            part
-            for part in orphans
-            if part.part_id not in known and part.message_id not in messages and part.message_id not in stored_messages
-        ]
-        known.update(part.part_id for part in orphans)
-        issues += of_orphans
-    return msgspec.structs.replace(bundle, parts=parts, issues=issues) if one.leftovers else bundle
+def _holds_records(connection: sa.Connection) -> bool:
+    """Tell whether any message or part is stored, with or without a session."""
+    has_message, has_part = (sa.exists(sa.select(column)) for column in (Message.message_id, Part.part_id))
+    return bool(connection.scalar(sa.select(sa.or_(has_message, has_part))))
 
 
 def _oldest_first(one: Opened) -> list[str]:

@@ -29,12 +29,17 @@ _DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class PlacedPart:
-    """A part with its times, before its place in the session is known."""
+    """A part with its times, before its place in the session is known.
+
+    Attributes:
+        duration_ms: How long it took, where it says both its times.
+    """
 
     record: PartRecord
     message: MessageRecord
     created_ms: int | None
     ended_ms: int | None
+    duration_ms: float | None = None
     thinking_tokens: int | None = None
     buckets: TokenBuckets | None = None
     reported_cost: Decimal | None = None
@@ -49,7 +54,8 @@ def place_parts(message: MessageRecord, parts: list[PartRecord]) -> list[PlacedP
     placed: list[PlacedPart] = []
     latest = message.created_ms
     for part in parts:
-        start, end = own_times(part)
+        own_start, end = own_times(part)
+        start = own_start
         if start is None and message.created_ms is not None:
             start = part_id_time_ms(part.part_id, message.created_ms)
             last = (message.completed_ms or message.created_ms) + _DAY_MS
@@ -57,7 +63,8 @@ def place_parts(message: MessageRecord, parts: list[PartRecord]) -> list[PlacedP
                 start = None
         if latest is None or (start is not None and start > latest):
             latest = start
-        placed.append(PlacedPart(part, message, latest, end))
+        duration = float(end - own_start) if own_start is not None and end is not None and end >= own_start else None
+        placed.append(PlacedPart(part, message, latest, end, duration))
     if message.error is not None:
         derived = PartRecord(message.message_id + ERROR_SUFFIX, message.message_id, message.session_id, "error", message.error)
         at = max(filter(None, (latest, message.completed_ms)), default=None)
@@ -75,12 +82,6 @@ def own_times(part: PartRecord) -> tuple[int | None, int | None]:
     if start is None:
         start, end = times.get("created"), times.get("completed")  # in 2.x
     return as_milliseconds(start), as_milliseconds(end)
-
-
-def duration_ms(part: PlacedPart) -> float | None:
-    """Return how long a part took, where it says both its times."""
-    start, end = own_times(part.record)
-    return float(end - start) if start is not None and end is not None and end >= start else None
 
 
 def model_id_of(message: MessageRecord) -> str | None:

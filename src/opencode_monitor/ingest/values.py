@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = 10**11, 10**13
 
 
 def as_time(milliseconds: int | None) -> datetime | None:
@@ -37,7 +38,9 @@ def as_json(value: object) -> str:
 
 def as_milliseconds(value: object) -> int | None:
     """Return a time that a part gives, or None for anything that is none: parts repeat times that their message has."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 10**11 < value < 10**13:
+    if type(value) is int and _FIRST_MS < value < _LAST_MS:  # as nearly all are
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _FIRST_MS < value < _LAST_MS:
         return None
     return int(value)
 

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
     from opencode_monitor.ingest.mapping import SessionRows
 
-TRANSACTION_BATCHES = 4
+TRANSACTION_BATCHES = 5
 """How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
+
+MOST_TAKEN_IDS = 400_000
+"""How many ids of an import are kept in memory, some 70 bytes for each."""
 
 # Columns that the program computes, and that a changed source row makes stale.
 COMPUTED_COLUMNS = {
@@ -74,6 +77,30 @@ class Batch:
     packed: dict[tuple[str, bool], PackedRows]
 
 
+class TakenIds:
+    """The ids of an import into an empty database, as long as they are few: there it need not ask which are taken.
+
+    Args:
+        is_empty: Whether nothing is stored yet.
+    """
+
+    def __init__(self, *, is_empty: bool) -> None:
+        self._seen: set[int] | None = set() if is_empty else None
+
+    def are_all_new(self, sessions: list[SessionRows]) -> bool:
+        """Add the ids of some sessions' records; False where one of them is taken, or nobody can tell without asking the database."""
+        if self._seen is None:
+            return False
+        # Hashes take a third of the memory; two that happen to be equal only have the database asked.
+        ids = [hash((table, row[0])) for session in sessions for table in COUNTED_TABLES for row in session.rows[table]]
+        added = set(ids)
+        are_new = len(added) == len(ids) and self._seen.isdisjoint(added)
+        self._seen |= added
+        if len(self._seen) > MOST_TAKEN_IDS:
+            self._seen = None
+        return are_new
+
+
 def pack_rows(sessions: list[SessionRows], dialect_name: str) -> dict[tuple[str, bool], PackedRows]:
     """Put the rows of some sessions into the form that the engine takes, by table and whether they are derived.
 
@@ -105,6 +132,7 @@ class Writer:
         connection: sa.Connection,
         one: Opened,
         known: dict[str, bool],
+        taken: TakenIds,
         *,
         checkouts: Checkouts | None,
         now: datetime,
@@ -114,6 +142,7 @@ class Writer:
         self._connection = connection
         self._one = one
         self._known = known  # the sessions that are stored, and whether they were read to their end
+        self._taken = taken
         self._checkouts = checkouts
         self._now = now
         self._summary = summary
@@ -178,7 +207,7 @@ class Writer:
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
-        is_new, is_refused = _refuse_taken_ids(connection, sessions)
+        is_new, is_refused = (True, False) if self._taken.are_all_new(sessions) else _refuse_taken_ids(connection, sessions)
         packed = pack_rows(sessions, connection.dialect.name) if is_refused else batch.packed
         here = {row[0] for session in sessions for row in session.rows["messages"]}
         checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []

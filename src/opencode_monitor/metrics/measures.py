@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from opencode_monitor.db.distinct import distinct_count
 from opencode_monitor.db.types import Money
 from opencode_monitor.models import Message
 
@@ -223,7 +224,7 @@ MEASURES = {
             "sessions",
             "Sessions",
             "Sessions with a call of their own.",
-            lambda: sa.func.count(Message.session_id.distinct()).filter(Message.role == "assistant", IS_BILLED),
+            lambda: distinct_count(Message.session_id, sa.and_(Message.role == "assistant", IS_BILLED)),
             additivity=Additivity.DISTINCT,
         ),
         _count("calls", "Calls", "Model calls with recorded usage.", lambda: _calls(IS_BILLED)),

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 
 MAX_TOKENS = 10**12
 MAX_REPORTED_COST = 10**6
@@ -177,6 +178,7 @@ def read_cost(raw: object) -> Decimal | None:
     return abs(Decimal(repr(raw))).quantize(COST_QUANTUM, rounding=ROUND_HALF_EVEN)
 
 
+@lru_cache(maxsize=256)
 def release_of(version: str | None) -> Release:
     """Order a version; what has no number is taken for the newest build.
 
@@ -241,6 +243,8 @@ def _optional_count(value: object, field: str) -> int:
 
 def _count(value: object, field: str) -> int:
     """Accept a whole number of tokens: 12.0 too, as JavaScript has one number type, and true is none."""
+    if type(value) is int and 0 <= value <= MAX_TOKENS:  # as nearly all are
+        return value
     count = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
         raise MalformedUsageError(f"{field} is {_shown(value)}")

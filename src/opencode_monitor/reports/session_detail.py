@@ -104,10 +104,9 @@ def read_session(database: DatabaseSession, root: Session, *, is_tree: bool) -> 
     for row in usage.values():
         of_sessions[row.session_id].append(row)
     messages: dict[str, MessageNode] = {}
-    for node in nodes.values() if is_tree else [nodes[root.session_id]]:
-        for message in MessageRepository(database).of_session(node.session.session_id):
-            messages[message.message_id] = MessageNode(message=message, own=usage.get(message.message_id, NO_USAGE))
-            node.messages.append(messages[message.message_id])
+    for message in MessageRepository(database).of_sessions(list(nodes) if is_tree else [root.session_id]):
+        messages[message.message_id] = MessageNode(message=message, own=usage.get(message.message_id, NO_USAGE))
+        nodes[message.session_id].messages.append(messages[message.message_id])
     starters = sessions.started_by(list(nodes))
     for session_id, node in reversed(list(nodes.items())):
         node.own = sum_usage(of_sessions[session_id])

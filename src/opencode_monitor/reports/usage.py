@@ -25,6 +25,7 @@ from opencode_monitor.repositories import (
     UnrecordedRepository,
 )
 from opencode_monitor.repositories.row_types import PartUsage, Usage, row_type
+from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.usage import SourceRepository
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Question:
     limit: int | None = None
     is_filled: bool = False
     before: Before | None = None
-    rows: Callable[[DatabaseSession, Question], Sequence[Usage | PartUsage]] | None = None
+    rows: Callable[[DatabaseSession, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
 
     @property
@@ -124,7 +125,7 @@ class Answer:
     """
 
     question: Question
-    rows: list[Usage | PartUsage]
+    rows: Rows[Any]
     totals: Usage | PartUsage
     nameless_calls: int
     estimates: Mapping[tuple[Any, ...], UnrecordedSpend] = field(default_factory=dict)
@@ -146,7 +147,7 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
     time_range, filters = question.time_range, question.filters
     found = Answer(
         question=question,
-        rows=list(_rows(session, question)),
+        rows=_rows(session, question),
         totals=_totals(session, question),
         nameless_calls=CostRepository(session).without_model(time_range, filters=filters),
         fees=_fees(session, question, now),
@@ -165,7 +166,7 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
     return found
 
 
-def _rows(session: DatabaseSession, question: Question) -> Sequence[Usage | PartUsage]:
+def _rows(session: DatabaseSession, question: Question) -> Rows[Any]:
     if question.rows is not None:
         return question.rows(session, question)
     repository = AttributionRepository(session) if question.is_of_parts else CostRepository(session)
@@ -203,7 +204,8 @@ def _add_rows(found: Answer, empty: Mapping[tuple[Any, ...], Usage | PartUsage])
     found.rows += [row for key, row in empty.items() if key not in shown]
     if question.sort is None:
         found.rows.sort(key=lambda row: _order(question.key(row)))
-    found.rows = found.rows[: question.limit]
+    if question.limit is not None:
+        del found.rows[question.limit :]
 
 
 def _order(key: tuple[Any, ...]) -> list[tuple[bool, Any]]:
@@ -224,7 +226,8 @@ def _fill(session: DatabaseSession, found: Answer, now: datetime) -> None:
     first, last = _known_days(session, question, now)
     if first is not None and last is not None:
         dated += each_period(period_of(first, interval, week_start), last, interval, week_start)
-    found.rows = [rows[period] if period in rows else question.empty_row((period,)) for period in sorted(set(dated))]
+    filled = (rows[period] if period in rows else question.empty_row((period,)) for period in sorted(set(dated)))
+    found.rows = Rows(found.rows.row_type, filled)
     if None in rows:
         found.rows.append(rows[None])
 

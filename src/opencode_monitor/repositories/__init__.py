@@ -22,7 +22,7 @@ from opencode_monitor.repositories.costs import (
 )
 from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
-from opencode_monitor.repositories.parts import PartRepository, SubtypeRepository
+from opencode_monitor.repositories.parts import PartOutline, PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
 from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage, sum_usage
 from opencode_monitor.repositories.rows import Rows
@@ -63,6 +63,7 @@ __all__ = [
     "MessageUsage",
     "MetricsRepository",
     "ModelUsage",
+    "PartOutline",
     "PartRepository",
     "PartShare",
     "PartTypeUsage",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import Select, inspect, select
+from sqlalchemy import Select, collate, func, inspect, select
 
 from opencode_monitor.db.base import Base
 from opencode_monitor.errors import NotFoundError
@@ -60,15 +60,18 @@ class Repository(Generic[Entity]):
         if exact is not None:
             return exact
         (key,) = inspect(self.model).primary_key
-        # Sorted here: a server sorts by the rules of some language.
-        found = sorted(self.session.scalars(select(key).where(key.startswith(prefix, autoescape=True))))
+        starts = key.startswith(prefix, autoescape=True)
+        # By bytes: a server would sort by the rules of some language.
+        statement = select(key).where(starts).order_by(collate(key, "C")).limit(_SHOWN_CANDIDATES + 1)
+        found = self.session.scalars(statement).all()
         if len(found) == 1 and (only := self.get(found[0])) is not None:
             return only
         if not found:
             raise NotFoundError(f"no {name} {prefix!r}.", hint=f"List them: {listing}")
         names = ", ".join(_beginning(found, place) for place in range(min(len(found), _SHOWN_CANDIDATES)))
         more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
-        raise NotFoundError(f"no {name} {prefix!r}.", hint=f"{len(found):,} start with it: {names}{more}")
+        number = self.session.scalar(select(func.count()).select_from(self.model).where(starts))
+        raise NotFoundError(f"no {name} {prefix!r}.", hint=f"{number:,} start with it: {names}{more}")
 
 
 def _beginning(ids: Sequence[str], place: int) -> str:

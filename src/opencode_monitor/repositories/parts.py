@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Select, func, select
 
@@ -11,11 +11,22 @@ from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from sqlalchemy.orm import Session as DatabaseSession
 
 _FAILED = ("error", "timeout")
 Subtype = TypeVar("Subtype", bound=PartSubtype)
+
+
+class PartOutline(NamedTuple):
+    """What a part is, and its share of the list price in USD."""
+
+    part_id: str
+    message_id: str | None
+    part_type: str
+    tool_name: str | None
+    cost_usd: Decimal | None
 
 
 class PartRepository(Repository[Part]):
@@ -36,6 +47,12 @@ class PartRepository(Repository[Part]):
         calls, errors = func.count(), func.count().filter(ToolCall.status.in_(_FAILED))
         statement = select(ToolCall.tool_name, calls, errors).where(ToolCall.session_id == session_id).group_by(ToolCall.tool_name)
         return [(name, count, failed) for name, count, failed in self.session.execute(statement.order_by(calls.desc(), ToolCall.tool_name))]
+
+    def outlines(self, session_ids: Sequence[str]) -> list[PartOutline]:
+        """Return what the parts of some sessions are, in their order; none of their texts is read."""
+        columns = (Part.part_id, Part.message_id, Part.part_type, ToolCall.tool_name, Part.part_cost_usd)
+        statement = select(*columns).join(ToolCall, ToolCall.part_id == Part.part_id, isouter=True).where(Part.session_id.in_(session_ids))
+        return [PartOutline(*row) for row in self.session.execute(statement.order_by(Part.session_id, Part.sequence_number)).all()]
 
     def subtype(self, model: type[Subtype]) -> SubtypeRepository[Subtype]:
         """Return the repository of one subtype, such as `ToolCall`."""

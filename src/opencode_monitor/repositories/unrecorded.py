@@ -76,9 +76,9 @@ class UnrecordedRepository:
         statement = _within(sa.select(UnrecordedCall), time_range, filters)
         return self.session.scalars(statement.order_by(UnrecordedCall.created_at.desc().nulls_last(), UnrecordedCall.unrecorded_id)).all()
 
-    def of_session(self, session_id: str) -> Sequence[UnrecordedCall]:
-        """Return the estimates of one session, the earliest first."""
-        statement = sa.select(UnrecordedCall).where(UnrecordedCall.session_id == session_id)
+    def of_sessions(self, session_ids: Sequence[str]) -> Sequence[UnrecordedCall]:
+        """Return the estimates of some sessions, the earliest first."""
+        statement = sa.select(UnrecordedCall).where(UnrecordedCall.session_id.in_(session_ids))
         return self.session.scalars(statement.order_by(UnrecordedCall.created_at.asc().nulls_last(), UnrecordedCall.unrecorded_id)).all()
 
     def _grouped(

@@ -80,9 +80,12 @@ class MessageRepository(Repository[Message]):
 
     def of_session(self, session_id: str) -> Sequence[Message]:
         """Return a session's messages in their order."""
-        return self.all(
-            self.statement().where(Message.session_id == session_id).order_by(Message.created_at.asc().nulls_last(), Message.message_id)
-        )
+        return self.of_sessions([session_id])
+
+    def of_sessions(self, session_ids: Sequence[str]) -> Sequence[Message]:
+        """Return the messages of some sessions by their time."""
+        statement = self.statement().where(Message.session_id.in_(session_ids))
+        return self.all(statement.order_by(Message.created_at.asc().nulls_last(), Message.message_id))
 
 
 class ImportIssueRepository(Repository[ImportIssue]):

@@ -213,8 +213,8 @@ def time_ms(value: object, name: str, notes: list[str]) -> int | None:
     Returns:
         Unix milliseconds, or None if there is no usable time.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is int and _SECONDS_BELOW <= value <= _YEAR_2200_MS):  # as nearly all are
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         notes.append(f"{name} is not a number")
         return None

@@ -153,7 +153,7 @@ class Answers:
             nameless = costs.without_model(filters=Filters(session=(found.session_id, *below)))
             messages = MessageRepository(session).of_session(found.session_id)
             tools = PartRepository(session).tools_of(found.session_id)
-            estimates = UnrecordedRepository(session).of_session(found.session_id)
+            estimates = UnrecordedRepository(session).of_sessions([found.session_id])
             unrecorded = sum_estimates(estimates)
             kinds = {
                 kind: sum_estimates([call for call in estimates if call.kind == kind]) for kind in sorted({call.kind for call in estimates})

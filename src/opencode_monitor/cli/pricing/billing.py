@@ -10,6 +10,7 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.ranges import parse_when, to_utc
 from opencode_monitor.cli.render import UNKNOWN, as_json_value, envelope, plain
+from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _change(
         change(BillingRepository(session))
         recharge(session.connection(), now=now())
         after = CostRepository(session).total()
+    renew_sums(state)
     if as_json:
         totals = {
             "paid_cost_usd_before": before.paid_cost_usd,

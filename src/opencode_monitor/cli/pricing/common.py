@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.cli.context import now
 from opencode_monitor.cli.render import UNKNOWN, plain
+from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import PriceError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def price_book(state: State) -> Iterator[Session]:
     with writing_sessions(state).begin() as session:
         seed_price_book(session.connection(), now=now())
         yield session
+    renew_sums(state)
 
 
 def show_cost(usage: Usage) -> str:

@@ -12,6 +12,7 @@ from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.pricing.common import price_book, print_rows, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _undo(state: State, run_id: str | None, *, as_json: bool) -> None:
 
     with state.sessions(read_only=False).begin() as session:
         undone = undo_repricing(session.connection(), run_id, now=now())
+    renew_sums(state)
     if as_json:
         click.echo(envelope("pricing-undo", rows=[undone]))
         return
