@@ -250,6 +250,14 @@ class TestCostOption:
         assert "Fee" not in listed
         assert nothing_used.splitlines()[-1].split()[-1] == "$1.00"
 
+    @pytest.mark.parametrize(("provider", "fees"), [("ac?e", 1), ("a*", 1), ("[a]cme", 0), ("other", 0)])
+    def test_report_of_a_provider_has_its_fees_alone(self, made: Path, provider: str, fees: int) -> None:
+        pricing(made, "billing", "acme", "subscription", "--monthly-fee", "30", "--from", "2026-09-01")
+
+        document = run("--db", made, "--tz", "UTC", "daily", "--since", "2026-09-01", "--provider", provider, "--json").json
+
+        assert len(document["fees"]) == fees
+
 
 class TestCostCheck:
     def test_check_sound_database_is_exit_0(self, sample_database: Path) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.types import CallToolRequestParams, CallToolResult, TextContent
@@ -24,6 +25,7 @@ from opencode_monitor.cli.context import State
 from opencode_monitor.cli.mcp import answers as answers_module
 from opencode_monitor.cli.mcp.answers import Answers
 from opencode_monitor.cli.mcp.server import _call
+from opencode_monitor.cli.usage_report import NAMELESS_CALLS
 from opencode_monitor.exports.privacy import hashed
 
 if TYPE_CHECKING:
@@ -172,6 +174,18 @@ class TestSessions:
         costs = [Decimal(row["cost_usd"]) for row in document["rows"]]
         assert (costs, len(costs)) == (sorted(costs, reverse=True), 2)
         assert document["rows_left_out"] + 2 == totals["messages"] - 1
+
+    def test_session_calls_whose_model_is_not_stored_are_sent_to_no_price_list(self, make_database: Callable[[stores.Store], Path]) -> None:
+        store = stores.Store()
+        session = stores.add_session(store, stores.START_MS)
+        stores.add_call(store, session, stores.START_MS, model=stores.UNPRICED)
+        database = make_database(store)
+        with duckdb.connect(str(database)) as connection:
+            connection.execute("UPDATE messages SET model_id = NULL")
+
+        document = ask(tools_of(database), "session", session_id=session["id"])
+
+        assert document["warnings"][0] == f"1 {NAMELESS_CALLS}"
 
     def test_session_beginning_of_several_ids_is_refused_as_on_the_command_line(self, sample_database: Path) -> None:
         told = run("--db", sample_database, "session", "ses_").stderr

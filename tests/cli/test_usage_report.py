@@ -22,7 +22,7 @@ from opencode_monitor.cli.reports import CALL_DIMENSIONS, PART_DIMENSIONS, PERIO
 from opencode_monitor.metrics import dimensions
 
 CALL, TWO_CALLS = "0.004005", "0.00801"  # USD: what one of the store's costs, and two
-HOSTILE = "=cmd|'/C calc'!A1 \x1b[31m| *x* <b>"
+HOSTILE = "=cmd|'/C calc'!A1 \x1b[31m| *x* <b>&lt;"
 
 
 def ms(text: str) -> int:
@@ -252,7 +252,7 @@ class TestFormats:
         lines = text.splitlines()
         assert lines[2].startswith("| Session | Started | Title |")
         assert lines[3].startswith("|---|---|---|")
-        assert r"=cmd\|'/C calc'!A1 �[31m\| \*x\* \<b\>".replace("[", r"\[") in text
+        assert r"=cmd\|'/C calc'!A1 �[31m\| \*x\* \<b\>\&lt;".replace("[", r"\[") in text
         assert lines[-1].startswith("| **Total** |")
 
     def test_columns_are_those_and_in_that_order(self, made: Path) -> None:
@@ -269,6 +269,11 @@ class TestFormats:
 
         assert outcome.exit_code == 2
         assert "--columns: there is no 'usd'. Use some of: model, sessions, calls, " in outcome.stderr
+
+    def test_columns_named_twice_are_refused(self, made: Path) -> None:
+        outcome = run("--db", made, "models", "--columns", "calls,model,calls", "--format", "json")
+
+        assert (outcome.exit_code, outcome.error["message"]) == (2, "--columns names 'calls' twice.")
 
     def test_output_file_goes_by_its_name_and_is_for_its_owner(self, made: Path, tmp_path: Path) -> None:
         file = tmp_path / "models.json"

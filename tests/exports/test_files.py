@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.types import Money
 from opencode_monitor.errors import UsageError
-from opencode_monitor.exports.files import format_of, write_rows
+from opencode_monitor.exports.files import format_of, replacing, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,3 +94,25 @@ def test_write_rows_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_write_rows_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no directory"):
         write_rows(COLUMNS, [], tmp_path / "nowhere/rows.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+def test_replacing_a_pipe_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with pytest.raises(UsageError, match="is no regular file, and would be replaced by one"), replacing(pipe):
+        pass
+
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_replacing_a_link_writes_where_it_leads(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("before")
+    link.symlink_to(target)
+
+    with replacing(link) as partial:
+        partial.write_text("after")
+
+    assert (link.is_symlink(), target.read_text()) == (True, "after")

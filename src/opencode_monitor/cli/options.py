@@ -130,11 +130,15 @@ def output_options(command: Command) -> Command:
     ) -> Any:
         if as_json and chosen_format not in {None, "json"}:
             raise UsageError(f"--json cannot be combined with --format {chosen_format}.", hint="Use one of the two.")
+        names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+        twice = next((name for name in names or () if (names or ()).count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"--columns names {twice!r} twice.")
         by_name = _SUFFIXES.get(file.suffix.lower(), "table") if file else "table"
         output = Output(
             format="json" if as_json else chosen_format or by_name,
             file=file,
-            columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+            columns=names,
             has_header=not no_header,
         )
         return command(*args, output=output, **values)

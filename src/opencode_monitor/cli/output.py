@@ -189,7 +189,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Return a text that Markdown shows as it is: no tag, no link, no new column."""
-    return "".join(f"\\{character}" if character in "\\|`*_<>[]#~" else character for character in text)
+    return "".join(f"\\{character}" if character in "\\|`*_<>[]#~&" else character for character in text)
 
 
 def _table(report: Report, view: View | None, output: Output) -> str:

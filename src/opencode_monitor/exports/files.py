@@ -118,10 +118,13 @@ def replacing(file: Path, *, mode: int = 0o600) -> Iterator[Path]:
         mode: Who may read it.
 
     Raises:
-        UsageError: The directory is not there.
+        UsageError: The directory is not there, or what is there is no file: a device or a pipe, whose place none may take.
     """
     if not file.parent.is_dir():
         raise UsageError(f"{file}: there is no directory {file.parent}.")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no regular file, and would be replaced by one. Write to standard output instead.")
+    file = file.resolve()  # the file that a link leads to, and not the link
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
     os.close(handle)
     partial = Path(name)

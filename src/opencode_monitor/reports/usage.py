@@ -192,7 +192,9 @@ def _fees(session: DatabaseSession, question: Question, now: datetime) -> Sequen
     if not kinds <= {"provider"}:
         return ()
     fees = BillingRepository(session).fees(question.time_range, tz=ZoneInfo(question.calendar.tz), now=now)
-    return [fee for fee in fees if not kinds or any(fnmatchcase(fee.provider, pattern) for pattern in question.filters.provider)]
+    # A bracket is a letter in our patterns.
+    patterns = [pattern.replace("[", "[[]") for pattern in question.filters.provider]
+    return [fee for fee in fees if not kinds or any(fnmatchcase(fee.provider, pattern) for pattern in patterns)]
 
 
 def _add_rows(found: Answer, empty: Mapping[tuple[Any, ...], Usage | PartUsage]) -> None:

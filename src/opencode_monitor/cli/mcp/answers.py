@@ -28,6 +28,7 @@ from opencode_monitor.reports.usage import Question, answer
 from opencode_monitor.repositories import (
     Calendar,
     CostRepository,
+    Filters,
     MessageRepository,
     PartRepository,
     PricingRepository,
@@ -149,6 +150,7 @@ class Answers:
             below = [one.session_id for one in SessionRepository(session).tree(found.session_id)[1:]]
             costs = CostRepository(session)
             whole, own = costs.of_sessions([found.session_id, *below]), costs.of_sessions([found.session_id])
+            nameless = costs.without_model(filters=Filters(session=(found.session_id, *below)))
             messages = MessageRepository(session).of_session(found.session_id)
             tools = PartRepository(session).tools_of(found.session_id)
             estimates = UnrecordedRepository(session).of_sessions([found.session_id])
@@ -174,7 +176,7 @@ class Answers:
             "tools": [{"tool": plain(tool, _NAME_CHARS), "calls": calls, "errors": errors} for tool, calls, errors in tools],
             "rows_left_out": len(answers) - len(rows),
         }
-        warnings = [text for _, text in (*usage_warnings(whole, number, 0), *describe_estimates(unrecorded, kinds, number))]
+        warnings = [text for _, text in (*usage_warnings(whole, number, nameless), *describe_estimates(unrecorded, kinds, number))]
         return self._document("session", rows, totals, None, warnings, number, more=more)
 
     def anomalies(self, asked: AnomaliesArguments) -> dict[str, Any]:
