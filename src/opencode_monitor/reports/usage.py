@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -24,7 +23,7 @@ from opencode_monitor.repositories import (
     CostRepository,
     UnrecordedRepository,
 )
-from opencode_monitor.repositories.row_types import PartUsage, Usage, row_type
+from opencode_monitor.repositories.row_types import PartUsage, Usage, nothing, row_type
 from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.usage import SourceRepository
 
@@ -270,5 +269,4 @@ def _periods(session: DatabaseSession, found: Answer, place: int, now: datetime)
 
 def _emptied(row: Usage | PartUsage, names: Sequence[str], key: tuple[Any, ...]) -> Usage | PartUsage:
     """Return a row as it is without calls, for another key."""
-    values: dict[str, Any] = {field.name: Decimal(0) if field.name.endswith("_usd") else 0 for field in dataclasses.fields(row)}
-    return dataclasses.replace(row, **values | dict(zip(names, key, strict=True)))
+    return dataclasses.replace(row, **nothing(type(row)) | dict(zip(names, key, strict=True)))

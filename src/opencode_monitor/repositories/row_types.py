@@ -87,39 +87,15 @@ class PartUsage:
     paid_unknown_parts: int
 
 
-NO_USAGE = Usage(
-    sessions=0,
-    calls=0,
-    input_tokens=0,
-    cache_read_tokens=0,
-    cache_write_tokens=0,
-    output_tokens=0,
-    reasoning_tokens=0,
-    cost_usd=Decimal(0),
-    reported_cost_usd=Decimal(0),
-    paid_cost_usd=Decimal(0),
-    unpriced_calls=0,
-    unreported_calls=0,
-    paid_unknown_calls=0,
-    copied_calls=0,
-    unrecorded_calls=0,
-)
+def nothing(sums: type[Any]) -> dict[str, Any]:
+    """Return the sums over nothing: each field of a class of sums with 0, of money in Decimal."""
+    return {field.name: Decimal(0) if field.name.endswith("_usd") else 0 for field in fields(sums)}
+
+
+NO_USAGE = Usage(**nothing(Usage))
 """The sums over no calls."""
 
-NO_PART_USAGE = PartUsage(
-    parts=0,
-    input_tokens=0,
-    cache_read_tokens=0,
-    cache_write_tokens=0,
-    output_tokens=0,
-    reasoning_tokens=0,
-    cost_usd=Decimal(0),
-    reported_cost_usd=Decimal(0),
-    paid_cost_usd=Decimal(0),
-    unpriced_parts=0,
-    unreported_parts=0,
-    paid_unknown_parts=0,
-)
+NO_PART_USAGE = PartUsage(**nothing(PartUsage))
 """The sums over no parts."""
 
 _COSTS = tuple((number.field, number.unknown_field) for number in CostNumber)
