@@ -39,7 +39,7 @@ def columns_of(file: Path) -> dict[str, list[str]]:
     with engine.connect() as connection:
         keys = keys_of(connection)
         query = (
-            "SELECT table_name, column_name FROM duckdb_columns() JOIN duckdb_tables() USING (database_oid, schema_oid, table_oid, table_name)"
+            "SELECT table_name, column_name FROM duckdb_columns() JOIN duckdb_tables() USING (database_oid, schema_oid, table_name)"
             " WHERE table_name <> 'alembic_version' ORDER BY table_name, column_index"
         )
         for table, name in connection.exec_driver_sql(query):
