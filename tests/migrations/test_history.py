@@ -218,14 +218,16 @@ def test_upgrade_and_downgrade_of_an_empty_database_leave_nothing_and_repeat(emp
 def test_upgrade_one_by_one_stops_at_each_revision(empty_database_url: str) -> None:
     engine = create_database_engine(empty_database_url)
     stations = []
-    for revision in REVISIONS:
-        upgrade(empty_database_url, revision)
-        with engine.connect() as connection:
-            stations.append(current_revision(connection))
-    for _ in REVISIONS:
-        downgrade(empty_database_url, "-1")
-        with engine.connect() as connection:
-            stations.append(current_revision(connection))
+    # Kept open: DuckDB would open the file four times for each revision.
+    with engine.connect():
+        for revision in REVISIONS:
+            upgrade(empty_database_url, revision)
+            with engine.connect() as connection:
+                stations.append(current_revision(connection))
+        for _ in REVISIONS:
+            downgrade(empty_database_url, "-1")
+            with engine.connect() as connection:
+                stations.append(current_revision(connection))
     engine.dispose()
 
     assert stations == [*REVISIONS, *REVISIONS[-2::-1], None]
