@@ -152,18 +152,19 @@ def duckdb_engine(duckdb_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Make a DuckDB file once in a run, to be copied or read: the workers of pytest-xdist make it for each other."""
+    """Make a DuckDB file in a directory of its own once in a run, to be copied or read: workers of pytest-xdist make it for each other."""
     base = tmp_path_factory.getbasetemp()
     # A worker's directory is in that of the run, which goes when all have ended.
-    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
-    directory.mkdir(exist_ok=True)
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
 
     def make(name: str, write: Callable[[Path], None]) -> Path:
-        made = directory / f"{name}.duckdb"
-        with (directory / f"{name}.lock").open("w") as lock:
+        directory = shared / name
+        directory.mkdir(parents=True, exist_ok=True)
+        made = directory / "monitor.duckdb"
+        with (directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not made.exists():
-                unfinished = directory / f"{name}.unfinished"
+                unfinished = directory / "unfinished.duckdb"
                 unfinished.unlink(missing_ok=True)
                 write(unfinished)
                 unfinished.rename(made)

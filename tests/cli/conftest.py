@@ -53,7 +53,7 @@ def sample_database(make_once: MakeOnce, duckdb_at_head: Path, sample: stores.St
     """A database with the sample in it, imported by the command, to be read only."""
 
     def write(database: Path) -> None:
-        directory = database.parent / "sample"
+        directory = database.parent
         stores.write_json(sample, directory)
         shutil.copy(duckdb_at_head, database)
         outcome = run("--db", database, "-q", "import", directory)
@@ -83,7 +83,7 @@ def make_database(make_once: MakeOnce, tmp_path: Path, duckdb_at_head: Path, hom
         content = json.dumps([store.projects, store.sessions, store.messages, store.parts, settings, bool([*home.iterdir()]) and str(home)])
 
         def write(database: Path) -> None:
-            directory = database.parent / database.stem / "opencode"
+            directory = database.parent / "opencode"
             stores.write_json(store, directory)
             shutil.copy(duckdb_at_head, database)
             outcome = run("--db", database, "-q", "import", directory)
