@@ -202,14 +202,14 @@ def test_golden_file_downgrades_to_the_first_revision_and_to_nothing(golden: Pat
     assert columns_of(golden) == {}
 
 
-def test_golden_baseline_file_goes_up_and_down_unchanged(tmp_path: Path) -> None:
-    file = Path(shutil.copy(FOLDER / "baseline.duckdb", tmp_path / "golden.duckdb"))
-    columns = columns_of(file)
-    before = read(file, columns)
+@pytest.mark.parametrize("golden", ["baseline"], indirect=True)
+def test_golden_baseline_file_goes_up_and_down_unchanged(golden: Path) -> None:
+    columns = columns_of(golden)
+    before = read(golden, columns)
 
-    upgrade(f"duckdb:///{file}")
-    downgrade(f"duckdb:///{file}", "baseline")
+    upgrade(f"duckdb:///{golden}")
+    downgrade(f"duckdb:///{golden}", "baseline")
 
     assert set(before) == set(OLD)
-    assert columns_of(file) == columns
-    assert read(file, columns) == before
+    assert columns_of(golden) == columns
+    assert read(golden, columns) == before
