@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -22,7 +23,7 @@ from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.testing import memory_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy.engine import Compiled
@@ -150,12 +151,37 @@ def duckdb_engine(duckdb_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture(scope="session")
-def duckdb_at_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a DuckDB file in a directory of its own once in a run, to be copied or read: workers of pytest-xdist make it for each other."""
+    base = tmp_path_factory.getbasetemp()
+    # A worker's directory is in that of the run, which goes when all have ended.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+
+    def make(name: str, write: Callable[[Path], None]) -> Path:
+        directory = shared / name
+        directory.mkdir(parents=True, exist_ok=True)
+        made = directory / "monitor.duckdb"
+        with (directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                unfinished = directory / "unfinished.duckdb"
+                unfinished.unlink(missing_ok=True)
+                write(unfinished)
+                unfinished.rename(made)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def duckdb_at_head(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """Make a DuckDB file at head with the packaged prices, to be copied: the schema of every test comes from the migrations."""
-    file = tmp_path_factory.mktemp("head") / "head.duckdb"
-    upgrade(f"duckdb:///{file}")
-    _seed_prices(f"duckdb:///{file}")
-    return file
+
+    def write(file: Path) -> None:
+        upgrade(f"duckdb:///{file}")
+        _seed_prices(f"duckdb:///{file}")
+
+    return make_once("head", write)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from opencode_monitor.db.engine import create_database_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +49,17 @@ def sample() -> stores.Store:
 
 
 @pytest.fixture(scope="session")
-def sample_database(tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path, sample: stores.Store) -> Iterator[Path]:
+def sample_database(make_once: MakeOnce, duckdb_at_head: Path, sample: stores.Store) -> Iterator[Path]:
     """A database with the sample in it, imported by the command, to be read only."""
-    directory = tmp_path_factory.mktemp("sample")
-    stores.write_json(sample, directory)
-    database = directory / "monitor.duckdb"
-    shutil.copy(duckdb_at_head, database)
-    outcome = run("--db", database, "-q", "import", directory)
-    assert outcome.exit_code == 0, outcome.stderr
+
+    def write(database: Path) -> None:
+        directory = database.parent
+        stores.write_json(sample, directory)
+        shutil.copy(duckdb_at_head, database)
+        outcome = run("--db", database, "-q", "import", directory)
+        assert outcome.exit_code == 0, outcome.stderr
+
+    database = make_once("sample", write)
     # Open as reports open it: each of them opens it within a millisecond then, not 20.
     engine = create_database_engine(f"duckdb:///{database}", read_only=True)
     with engine.connect() as connection:
@@ -67,30 +73,23 @@ def database(sample_database: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(sample_database, tmp_path / "monitor.duckdb"))
 
 
-@pytest.fixture(scope="session")
-def imported() -> dict[str, Path]:
-    """The databases that stores were imported into, by what is in the store: many tests begin with the same one."""
-    return {}
-
-
 @pytest.fixture
-def make_database(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path, imported: dict[str, Path], home: Path
-) -> Callable[[stores.Store], Path]:
-    """Import a store into a database of its own; the same store a second time is a copy."""
+def make_database(make_once: MakeOnce, tmp_path: Path, duckdb_at_head: Path, home: Path) -> Callable[[stores.Store], Path]:
+    """Import a store into a database of its own; the same store a second time is a copy: many tests begin with the same one."""
 
     def make(store: stores.Store) -> Path:
         # What an import reads beside the store: a test that has set any of it gets an import of its own.
         settings = {name: value for name, value in os.environ.items() if name.startswith("OPENCODE")}
         content = json.dumps([store.projects, store.sessions, store.messages, store.parts, settings, bool([*home.iterdir()]) and str(home)])
-        if content not in imported:
-            directory = tmp_path_factory.mktemp("imported")
-            stores.write_json(store, directory / "opencode")
-            database = directory / "made.duckdb"
+
+        def write(database: Path) -> None:
+            directory = database.parent / "opencode"
+            stores.write_json(store, directory)
             shutil.copy(duckdb_at_head, database)
-            outcome = run("--db", database, "-q", "import", directory / "opencode")
+            outcome = run("--db", database, "-q", "import", directory)
             assert outcome.exit_code == 0, outcome.stderr
-            imported[content] = database
-        return Path(shutil.copy(imported[content], tmp_path / "made.duckdb"))
+
+        made = make_once(hashlib.sha256(content.encode()).hexdigest(), write)
+        return Path(shutil.copy(made, tmp_path / "made.duckdb"))
 
     return make

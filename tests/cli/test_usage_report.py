@@ -12,14 +12,18 @@ import struct
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import stores
 from commands import Outcome, run
 from opencode_monitor.cli.reports import CALL_DIMENSIONS, PART_DIMENSIONS, PERIOD_SPLITS
+from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.metrics import dimensions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CALL, TWO_CALLS = "0.004005", "0.00801"  # USD: what one of the store's costs, and two
 HOSTILE = "=cmd|'/C calc'!A1 \x1b[31m| *x* <b>&lt;"
@@ -30,7 +34,7 @@ def ms(text: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path) -> Iterator[Path]:
     """Import a fortnight: three calls in the first week, one priced and one unpriced in the second."""
     store = stores.Store()
     stores.add_project(store)
@@ -48,7 +52,16 @@ def made(tmp_path_factory: pytest.TempPathFactory, duckdb_at_head: Path) -> Path
     stores.write_json(store, directory)
     database = Path(shutil.copy(duckdb_at_head, directory / "monitor.duckdb"))
     assert run("--db", database, "-q", "import", directory).exit_code == 0
-    return database
+    with create_database_engine(f"duckdb:///{database}", read_only=True).connect() as connection:  # as in `sample_database`
+        connection.rollback()
+        yield database
+
+
+@pytest.fixture(scope="module")
+def total(made: Path) -> dict[str, Any]:
+    """What a whole report says of the fortnight."""
+    found: dict[str, Any] = ask(made, "daily", "--last", "all", "--json").json["totals"]
+    return found
 
 
 def ask(database: Path, *arguments: object, tz: str = "UTC") -> Outcome:
@@ -339,11 +352,10 @@ class TestBy:
         assert set(PERIOD_SPLITS) <= set(dimensions.DIMENSIONS)
 
     @pytest.mark.parametrize("name", [*CALL_DIMENSIONS, *PART_DIMENSIONS])
-    def test_by_every_dimension_sums_to_the_total_in_every_form(self, made: Path, name: str) -> None:
+    def test_by_every_dimension_sums_to_the_total_in_every_form(self, made: Path, total: dict[str, Any], name: str) -> None:
         document = ask(made, "by", name, "--last", "all", "--json").json
         table = ask(made, "by", name, "--last", "all").stdout
 
-        total = ask(made, "daily", "--last", "all", "--json").json["totals"]
         assert sum(Decimal(row["cost_usd"] or 0) for row in document["rows"]) == Decimal(total["cost_usd"])
         assert document["totals"]["input_tokens"] == total["input_tokens"] == sum(row["input_tokens"] for row in document["rows"])
         assert table.splitlines()[0].startswith(f"Cost by {name} · all time · UTC")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.orm import Session
 
+from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.metrics.dimensions import CALL_DIMENSIONS, PART_DIMENSIONS, Calendar, WeekStart
 from opencode_monitor.metrics.filters import Filters
 from opencode_monitor.metrics.measures import MEASURES, TOKEN_MEASURES, Additivity, CostNumber
@@ -24,7 +30,8 @@ from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_projec
 from properties import on_database
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from opencode_monitor.repositories import PartUsage, Usage
 
@@ -107,6 +114,32 @@ def fill(session: Session) -> list[dict[str, Any]]:
     ]
 
 
+@contextmanager
+def database_of_the_module(request: pytest.FixtureRequest, directory: Path) -> Iterator[str]:
+    """Name a database at head, of the engine that the fixture's parameter says."""
+    if request.param == "duckdb":
+        yield f"duckdb:///{shutil.copy(request.getfixturevalue('duckdb_at_head'), directory / 'monitor.duckdb')}"
+        return
+    server: str = request.getfixturevalue("postgres_server")
+    template: str = request.getfixturevalue("postgresql_at_head")
+    name = f"calls_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
+        yield server.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """Open a session on the calls, once on each engine: the tests only read them."""
+    with database_of_the_module(request, tmp_path_factory.mktemp("calls")) as url:
+        engine = create_database_engine(url)
+        with Session(engine) as session:
+            session.info["calls"] = fill(session)
+            yield session
+        engine.dispose()
+
+
 def key(call: dict[str, Any], name: str, tz: str, week_start: WeekStart) -> Any:
     """Say by hand what a call is told apart by."""
     local = call["at"].astimezone(ZoneInfo(tz))
@@ -164,7 +197,7 @@ CALENDARS = st.builds(Calendar, tz=st.sampled_from(ZONES), week_start=st.sampled
 @on_database(40)
 @given(data=st.data())
 def test_by_any_dimensions_ranges_zones_and_filters_is_what_the_calls_sum_to(session: Session, data: st.DataObject) -> None:
-    calls = session.info.get("calls") or session.info.setdefault("calls", fill(session))
+    calls: list[dict[str, Any]] = session.info["calls"]
     dimensions = data.draw(st.lists(st.sampled_from(sorted(CALL_DIMENSIONS)), min_size=1, max_size=2, unique=True))
     if len(set(dimensions) & {"day", "week", "month", "hour"}) > 1:
         dimensions = dimensions[:1]
@@ -199,8 +232,6 @@ def test_by_any_dimensions_ranges_zones_and_filters_is_what_the_calls_sum_to(ses
 @on_database(16)
 @given(data=st.data())
 def test_by_any_dimensions_of_parts_sums_to_their_calls(session: Session, data: st.DataObject) -> None:
-    if not session.info.get("calls"):
-        session.info["calls"] = fill(session)
     part = data.draw(st.sampled_from(sorted(PART_DIMENSIONS)))
     other = data.draw(st.sampled_from([None, *sorted(CALL_DIMENSIONS)]))
     time_range, filters, calendar = data.draw(RANGES), data.draw(FILTERS), data.draw(CALENDARS)
@@ -224,7 +255,6 @@ def assert_sums(rows: list[Usage], total: Usage) -> None:
 
 @pytest.mark.parametrize("tz", ZONES)
 def test_by_hour_both_hours_of_a_repeated_one_are_rows_of_their_own(session: Session, tz: str) -> None:
-    fill(session)
     night = TimeRange(datetime(2026, 10, 25, tzinfo=UTC), datetime(2026, 10, 25, 2, tzinfo=UTC))
 
     rows: list[Any] = list(CostRepository(session).by("hour", time_range=night, calendar=Calendar(tz=tz)))
@@ -235,7 +265,6 @@ def test_by_hour_both_hours_of_a_repeated_one_are_rows_of_their_own(session: Ses
 
 
 def test_by_with_a_tool_counts_the_parts_that_are_its_calls(session: Session) -> None:
-    fill(session)
     shares, filters = AttributionRepository(session), Filters(tool=("ba*",))
     (bash,) = (row for row in shares.by_tool() if row.tool == "bash")
 
@@ -248,7 +277,6 @@ def test_by_with_a_tool_counts_the_parts_that_are_its_calls(session: Session) ->
 
 
 def test_by_limit_and_sort_choose_the_most_expensive(session: Session) -> None:
-    fill(session)
     costs = CostRepository(session)
 
     (most,) = costs.by("model", sort="cost", limit=1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 from opencode_monitor.db.migrate import downgrade, upgrade
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+pytestmark = pytest.mark.usefixtures("kept_open")
 
 BEFORE, AFTER = "omitted_texts", "budgets"
 MOST = Decimal("99999999999999999999999999.999999999999")

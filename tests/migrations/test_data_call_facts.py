@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
+import pytest
 import sqlalchemy as sa
 
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import downgrade, upgrade
+
+pytestmark = pytest.mark.usefixtures("kept_open")
 
 BEFORE = "tool_facts"
 MODEL = "anthropic/claude-sonnet-4-5"

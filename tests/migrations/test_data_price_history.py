@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.db.migrate import downgrade, upgrade
 
+pytestmark = pytest.mark.usefixtures("kept_open")
+
 PERIOD = (
     "INSERT INTO price_periods (price_id, vendor, model, mode, min_context_tokens, effective_from, input_usd_per_mtok, source, status,"
     " precedence) VALUES ('a/b|standard|0|1970-01-01|user', 'a', 'b', 'standard', 0, '1970-01-01', 1.5, 'user', 'confirmed', 100)"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 from opencode_monitor.db.migrate import downgrade, upgrade
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+pytestmark = pytest.mark.usefixtures("kept_open")
 
 BEFORE, AFTER = "source_state", "tool_facts"
 KEPT = (

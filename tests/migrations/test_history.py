@@ -203,6 +203,7 @@ def test_revision_imports_nothing_of_the_application_but_the_frozen_helpers(path
     assert foreign <= {"alembic", "opencode_monitor.db.migrate", "sqlalchemy"}
 
 
+@pytest.mark.usefixtures("kept_open")
 def test_upgrade_and_downgrade_of_an_empty_database_leave_nothing_and_repeat(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     first = read_schema(empty_database_url)
@@ -215,6 +216,7 @@ def test_upgrade_and_downgrade_of_an_empty_database_leave_nothing_and_repeat(emp
     assert read_schema(empty_database_url) == first
 
 
+@pytest.mark.usefixtures("kept_open")
 def test_upgrade_one_by_one_stops_at_each_revision(empty_database_url: str) -> None:
     engine = create_database_engine(empty_database_url)
     stations = []
@@ -231,6 +233,7 @@ def test_upgrade_one_by_one_stops_at_each_revision(empty_database_url: str) -> N
     assert stations == [*REVISIONS, *REVISIONS[-2::-1], None]
 
 
+@pytest.mark.usefixtures("kept_open")
 def test_compare_metadata_at_head_finds_no_difference(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     engine = create_database_engine(empty_database_url)
@@ -244,6 +247,7 @@ def test_compare_metadata_at_head_finds_no_difference(empty_database_url: str) -
     assert differences == []
 
 
+@pytest.mark.usefixtures("kept_open")
 def test_upgrade_head_has_the_shape_of_the_models(empty_database_url: str) -> None:
     upgrade(empty_database_url)
 
