@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 104
+WIDTH = 112
 
 
 def main() -> None:

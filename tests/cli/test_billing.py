@@ -213,7 +213,7 @@ class TestCostOption:
             document = run("--db", adjusted, "session", "ses_", "--cost", number, "--json").json
 
             expected = {"list": "$0.0040", "reported": "$0.0010", "paid": "$0.0080"}[number]
-            assert first == f"Session cost · {head}"
+            assert first == f"Session cost · UTC · {head}"
             # A long line goes on in the next one.
             assert expected in " ".join(lines).partition(stores.SONNET)[2].partition("msg_")[0]
             assert document["cost"] == number

@@ -99,7 +99,7 @@ class TestResolveRange:
 
     @pytest.mark.parametrize(
         ("since", "until", "expected"),
-        [("2026-10-01", None, "2026-10-01 … …"), (None, "2026-10-01", "… … 2026-10-01")],
+        [("2026-10-01", None, "since 2026-10-01"), (None, "2026-10-01", "until 2026-10-01")],
     )
     def test_resolve_range_one_end_leaves_the_other_open(self, since: str | None, until: str | None, expected: str) -> None:
         assert resolve_range(since=since, until=until, last=None, tz=BERLIN, now=NOW).describe() == expected

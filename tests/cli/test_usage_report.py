@@ -181,6 +181,14 @@ class TestCompare:
         sonnet = next(line for line in table.splitlines() if line.startswith("anthropic/"))
         assert sonnet.split()[-4:] == ["$0.0040", "$0.0080", "▼", "-50%"]
 
+    def test_compare_with_a_time_before_the_first_call_is_unknown(self, made: Path) -> None:
+        document = ask(made, "daily", *FIRST_WEEK, "--compare", "--json").json
+        table = ask(made, "daily", *FIRST_WEEK, "--compare").stdout.splitlines()
+
+        assert {(row["before_usd"], row["change_usd"]) for row in [*document["rows"], document["totals"]]} == {(None, None)}
+        assert document["warnings"][-1] == "the first call is of 2026-09-01: of the range before it nothing is known"
+        assert table[-1].split()[-2:] == ["—", "—"]
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -330,6 +338,12 @@ class TestChart:
         data = file.read_bytes()
         assert (data[:8], struct.unpack(">I", data[16:20])[0]) == (b"\x89PNG\r\n\x1a\n", 1800)
 
+    def test_chart_of_names_has_no_bar_that_is_not_complete(self, made: Path, tmp_path: Path) -> None:
+        ask(made, "by", "tool", "--last", "all", "--chart", tmp_path / "tools.svg")
+
+        drawn = (tmp_path / "tools.svg").read_text(encoding="utf-8")
+        assert ("(no tool)" in drawn, "not complete" in drawn) == (True, False)
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -365,6 +379,22 @@ class TestBy:
         outcome = run("--db", made, "by", *names)
 
         assert (outcome.exit_code, "Name each dimension once, and one length of time at most." in outcome.stderr) == (2, True)
+
+
+def test_group_without_a_command_shows_its_help_as_it_is() -> None:
+    outcome = run("report")
+
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr.splitlines()[0] == "Usage: opencode-monitor report [OPTIONS] COMMAND [ARGS]..."
+
+
+def test_demo_does_not_take_another_database(made: Path) -> None:
+    outcome = run("--db", made, "demo")
+
+    assert (outcome.exit_code, outcome.stderr) == (
+        2,
+        "opencode-monitor: error: demo has a database of its own, made anew each time. Leave --db out.\n",
+    )
 
 
 def test_report_has_all_reports_under_one_name(made: Path) -> None:

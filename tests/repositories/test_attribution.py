@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conversations import Conversation
 from opencode_monitor.metrics.measures import CostNumber
-from opencode_monitor.models import FileOperation, Message, PriceAdjustment, Project, ProviderBilling, StepEvent, ToolCall
+from opencode_monitor.models import ErrorEvent, FileOperation, Message, Part, PriceAdjustment, Project, ProviderBilling, StepEvent, ToolCall
 from opencode_monitor.pricing.book import resolve_aliases
 from opencode_monitor.pricing.cost import price_calls
 from opencode_monitor.repositories import AttributionRepository, CostRepository, Interval, PartUsage, TimeRange, Usage
@@ -346,3 +346,17 @@ def test_every_view_sums_to_the_total_of_its_range(session: Session, data: st.Da
         assert sums(rows) == expected
         assert all(value >= 0 for row in rows for value in sums([row]))
     session.rollback()
+
+
+def test_by_error_of_a_call_without_usage_has_an_unknown_cost_and_not_0(session: Session) -> None:
+    add_session(session)
+    add_call(session, "msg_1", steps=((10, 0, 0, 0, 0),))
+    add_call(session, "msg_2", steps=())
+    common = {"part_id": "prt_1", "session_id": "ses_1", "created_at": NOON}
+    session.add(Part(**common, message_id="msg_2", part_type="error", sequence_number=1))
+    session.flush()
+    session.add(ErrorEvent(error_id="prt_1", **common, error_data={}, error_category="server_error", error_severity="high"))
+
+    rows: list[Any] = list(price(session).by("error"))
+
+    assert {row.error: row.cost_usd for row in rows} == {"server_error": None, None: Decimal("0.00003")}

@@ -103,8 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         click.echo("interrupted; what was finished is kept, run the command again to go on", err=True)
         sys.exit(_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(arguments, "usage", [error.format_message()], error.exit_code)
+        # Choices that it lists stand in lines of their own.
+        _fail(arguments, "usage", [" ".join(error.format_message().split())], error.exit_code)
     except OpencodeMonitorError as error:
         _fail(arguments, error.code, error.lines, error.exit_code, hint=error.hint)
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.usage_view import is_shown
+from opencode_monitor.cli.usage_view import NO_VALUE, is_shown
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def draw(found: Answer, file: Path, *, title: str, subtitle: str, current: date 
         series = (str(key[1]) if key[1] is not None else "(none)") if others else None
         points.append(
             ChartPoint(
-                key=key[0],
+                key=NO_VALUE.get(first) if key[0] is None else key[0],
                 series=series,
                 usd=getattr(row, number.field),
-                is_complete=key[0] != current,
+                is_complete=current is None or key[0] != current,
                 is_least=getattr(row, unknown) > 0,
             )
         )

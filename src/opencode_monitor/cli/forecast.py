@@ -143,8 +143,8 @@ def _view(found: Sequence[Forecast], *, is_wide: bool) -> View:
             [
                 _LABELS[one.horizon],
                 one.last.isoformat(),
-                ("≥ " if one.unknown_calls else "") + show_usd(one.recorded_usd),
-                show_usd(one.expected_usd),
+                ("≥ " if one.unknown_calls and one.recorded_usd else "") + show_usd(one.recorded_usd),
+                ("≥ " if one.unknown_calls and one.expected_usd is not None else "") + show_usd(one.expected_usd),
                 likely,
                 *((str(one.days_left), show_usd(one.straight_line_usd)) if is_wide else ()),
             ]

@@ -106,6 +106,8 @@ def demo(context: click.Context) -> None:
     from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - as above
 
     state: State = context.obj
+    if state.database is not None:
+        raise UsageError("demo has a database of its own, made anew each time.", hint="Leave --db out.")
     directory = demo_directory()
     store = directory / "opencode"
     write_demo_store(store, now=now())

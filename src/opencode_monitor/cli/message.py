@@ -181,7 +181,7 @@ def _message_view(found: Message, steps: Sequence[StepUsage], parts: Sequence[Pa
     rows: list[list[str]] = []
     for step in steps:
         rows.append([f"step {step.step_number} of {len(steps)}", *_tokens(step), *cost(step)])
-        rows += _price_rows(step.price)
+        rows += _price_rows(step.price, is_copy=found.copied_from is not None)
         rows += [of_part(one) for one in parts if one.step_number == step.step_number]
     rows += [of_part(one) for one in parts if one.step_number is None]
     headers = [("", "left"), *((title, "right") for title in (*(title for title, _ in _PRICES.values()), "Cost", "Share"))]
@@ -196,10 +196,10 @@ def _part_name(one: PartShare) -> str:
     return "  " + " ".join(plain(text, _NAME_CHARS) for text in said if text)
 
 
-def _price_rows(price: StepPrice | None) -> list[list[str]]:
+def _price_rows(price: StepPrice | None, *, is_copy: bool) -> list[list[str]]:
     """Say which row of the price book priced a call, and what that charges."""
     if price is None:
-        return [["  no price", *_BLANK]]
+        return [[f"  {_COPY}" if is_copy else "  no price", *_BLANK]]
     found = [getattr(price, name) for _, name in _PRICES.values()]
     mode = "" if price.mode == "standard" else f" {price.mode}"
     tier = f" above {price.min_context_tokens:,} tokens" if price.min_context_tokens else ""

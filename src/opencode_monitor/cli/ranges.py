@@ -32,9 +32,11 @@ class ReportRange:
         """Say the range for people: the last day shown is the last one counted."""
         if self.start is None and self.end is None:
             return "all time"
-        first = self.start.strftime("%Y-%m-%d") if self.start else "…"
-        last = (self.end - timedelta(microseconds=1)).strftime("%Y-%m-%d") if self.end else "…"
-        return f"{first} … {last}"
+        last = None if self.end is None else f"{self.end - timedelta(microseconds=1):%Y-%m-%d}"
+        if self.start is None:
+            return f"until {last}"
+        first = f"{self.start:%Y-%m-%d}"
+        return f"since {first}" if last is None else f"{first} … {last}"
 
     def as_json(self) -> dict[str, str | None]:
         """Return both ends as ISO texts; `until` is exclusive."""

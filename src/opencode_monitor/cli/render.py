@@ -33,8 +33,8 @@ def show_change(now: Decimal | None, before: Decimal | None) -> str:
         return UNKNOWN
     if not before:
         return "▲ new" if now else ""
-    change = (now - before) / before * 100
-    return f"{'▲' if change > 0 else '▼' if change < 0 else '='} {change:+,.0f}%"
+    change = round((now - before) / before * 100)
+    return f"{'▲' if change > 0 else '▼' if change < 0 else '='} {change:+,}%"
 
 
 def end_of(text: str, limit: int) -> str:

@@ -111,7 +111,7 @@ def _report(state: State, database: DatabaseSession, root: SessionNode, number: 
     ]
     return Report(
         schema="session",
-        head=f"Session cost · {COST_TITLES[number]}",
+        head=f"Session cost · {state.zone.key} · {COST_TITLES[number]}",
         view=session_view(root, number, state.zone),
         drawing=draw(root, number, state.zone, parts=parts if with_parts else None),
         empty="",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from opencode_monitor.cli.chart import draw
 from opencode_monitor.cli.context import COST_TITLES, now
@@ -156,7 +157,7 @@ def _comparison(found: Answer, row: Any, before: Any) -> dict[str, Any]:
     if found.totals_before is None:
         return {}
     number = found.question.cost_number
-    usd, then = getattr(row, number.field), usd_before(before, number)
+    usd, then = getattr(row, number.field), usd_before(found, before)
     return {
         "before_usd": then,
         "before_unknown": 0 if before is None else unknown_of(before, number),
@@ -178,14 +179,24 @@ def answer_warnings(found: Answer) -> list[tuple[str, str]]:
     number = question.cost_number
     if question.is_of_parts:
         unknown = [("≥", text) for text in describe_unknown(found.totals, number, found.nameless_calls)]
+        unknown += _before_warnings(found)
         if number == "paid" and found.fees:
             unknown.append(("", "Flat fees are owed whatever is used, and no part's: opencode-monitor daily --cost paid"))
         return unknown
     totals: Any = found.totals
     return [
         *usage_warnings(totals, number, found.nameless_calls),
+        *_before_warnings(found),
         *describe_estimates(found.unrecorded, found.unrecorded_kinds, number),
     ]
+
+
+def _before_warnings(found: Answer) -> list[tuple[str, str]]:
+    """Say from when on anything is known of the range before, where that is later than it begins."""
+    if found.begins_at is None:
+        return []
+    first = found.begins_at.astimezone(ZoneInfo(found.question.calendar.tz)).date()
+    return [("", f"the first call is of {first}: of the range before it nothing is known")]
 
 
 def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tuple[str, str]]:

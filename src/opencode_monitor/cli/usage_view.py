@@ -85,9 +85,11 @@ class UsageReport:
     chart: Path | None = None
 
 
-def usd_before(before: Any, number: CostNumber) -> Decimal | None:
-    """Return what a row of the range before cost; nothing there is 0, and unknown stays unknown."""
-    usd: Decimal | None = Decimal(0) if before is None else getattr(before, number.field)
+def usd_before(found: Answer, before: Any) -> Decimal | None:
+    """Return what a row of the range before cost: nothing there is 0, unless nothing is known of that range; unknown stays unknown."""
+    if found.is_before_unknown:
+        return None
+    usd: Decimal | None = Decimal(0) if before is None else getattr(before, found.question.cost_number.field)
     return usd
 
 
@@ -182,10 +184,10 @@ def _numbers(found: Answer, *, is_short: bool) -> list[Column]:
 
     def show_before(row: Any) -> str:
         then = before(row)
-        return show_usd(usd_before(None, number)) if then is None else show_cost(then, number)
+        return show_usd(usd_before(found, then)) if then is None or found.is_before_unknown else show_cost(then, number)
 
     def change(row: Any) -> str:
-        return show_change(getattr(row, number.field), usd_before(before(row), number))
+        return show_change(getattr(row, number.field), usd_before(found, before(row)))
 
     return [*columns, Column(title="Before", cell=show_before, total=show_before), Column(title="Change", cell=change, total=change)]
 

@@ -144,7 +144,7 @@ def mark(number: CostNumber, *, is_known: bool) -> str:
 
 
 def known_cost(shares: sa.FromClause, number: CostNumber, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Decimal | None]:
-    """Return the sum of what is known of a cost of parts: NULL where some have none and no other has one.
+    """Return the sum of what is known of a cost of parts: NULL where there are parts and of none of them it is known.
 
     Args:
         shares: Parts with their shares, see `metrics/part_shares.py`.
@@ -154,7 +154,10 @@ def known_cost(shares: sa.FromClause, number: CostNumber, *conditions: sa.Column
     unknown, known = (sa.func.count().filter(shares.c[mark(number, is_known=is_known)], *conditions) for is_known in (False, True))
     total = sa.func.sum(shares.c[number.field])
     filtered = total.filter(*conditions) if conditions else total
-    return sa.case((sa.and_(unknown > 0, known == 0), sa.null()), else_=sa.func.coalesce(filtered, sa.cast(0, Money())))
+    usd = sa.func.coalesce(filtered, sa.cast(0, Money()))
+    # What calls without usage produced cost something, and nobody knows what; a cost of no part is known all the same.
+    is_of_no_call = sa.and_(sa.func.count(shares.c.part_id).filter(*(conditions or [sa.true()])) > 0, usd == 0)
+    return sa.case((sa.and_(known == 0, sa.or_(unknown > 0, is_of_no_call)), sa.null()), else_=usd)
 
 
 def _token_measure(name: str) -> Measure:

@@ -121,6 +121,7 @@ class Answer:
         fees: Flat fees of the range; in no row and no total.
         before: Rows of the range before, by the key of the row that each stands beside.
         totals_before: Its totals; None where nothing is compared.
+        begins_at: The first call of the database, where the range before begins earlier: of the time before it nothing is known.
     """
 
     question: Question
@@ -133,6 +134,13 @@ class Answer:
     fees: Sequence[Fee] = ()
     before: dict[tuple[Any, ...], Usage | PartUsage] = field(default_factory=dict)
     totals_before: Usage | PartUsage | None = None
+    begins_at: datetime | None = None
+
+    @property
+    def is_before_unknown(self) -> bool:
+        """Whether nothing at all is known of the range before."""
+        end = None if self.question.before is None else self.question.before.time_range.end
+        return self.begins_at is not None and end is not None and end <= self.begins_at
 
 
 def answer(session: DatabaseSession, question: Question, *, now: datetime) -> Answer:
@@ -246,6 +254,9 @@ def _compare(session: DatabaseSession, found: Answer, before: Before, now: datet
     question = found.question
     asked_before = dataclasses.replace(question, time_range=before.time_range, limit=None)
     found.totals_before = _totals(session, asked_before)
+    span, start = CostRepository(session).span(), before.time_range.start
+    if span is not None and start is not None and start < span[0]:
+        found.begins_at = span[0]
     rows = {question.key(row): row for row in _rows(session, asked_before)}
     if "period" in question.keys:
         place = question.keys.index("period")

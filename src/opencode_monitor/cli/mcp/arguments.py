@@ -12,7 +12,7 @@ _Limit = Annotated[int, Field(ge=1, le=200)]
 class Nothing(BaseModel):
     """The arguments of a tool that has none."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 class Cost(Nothing):

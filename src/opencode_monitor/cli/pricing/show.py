@@ -9,7 +9,7 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.pricing.common import as_objects, print_prices
 from opencode_monitor.cli.ranges import parse_when
-from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.render import envelope, note, plain
 
 if TYPE_CHECKING:
     from opencode_monitor.pricing.catalog import PricePeriod
@@ -38,6 +38,9 @@ def missing(state: State, as_json: bool) -> None:
         click.echo(f"{row['calls']:>8,} calls  {model}   {hint}")
     if not rows:
         click.echo("Every call has a price.")
+    elif any(row["model"] != NO_MODEL for row in rows):
+        advice = "Calls that read or wrote a cache need --cache-read and --cache-write too: what is not given is unknown, not 0."
+        note(advice, quiet=state.quiet)
 
 
 @click.command("list")
