@@ -25,7 +25,7 @@ import msgspec
 
 from opencode_monitor.errors import SourceError
 from opencode_monitor.sources import shapes
-from opencode_monitor.sources.decode import decode_object, is_storable_id
+from opencode_monitor.sources.decode import is_storable_id
 from opencode_monitor.sources.ids import session_id_time_ms
 from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.records import (
@@ -40,14 +40,23 @@ from opencode_monitor.sources.records import (
     SessionStamp,
     SourceIssue,
 )
+from opencode_monitor.sources.tree_files import (
+    SUFFIX,
+    Entry,
+    fingerprint,
+    is_directory,
+    load_object,
+    printable,
+    signature_of,
+    states_in,
+    status_of,
+    stem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-Entry = os.DirEntry[str]
-
-_SUFFIX = ".json"
 _DAY_MS = 86_400_000
 _REST_MS = 600_000
 """A session is at rest when none of its files has changed for this long: an answer that is cut off can have been written to until then."""
@@ -127,7 +136,7 @@ class JsonTreeSource:
             found = look_at(session_id)
             if found is None or session_id not in orphans:
                 return found
-            return msgspec.structs.replace(found, orphans=_signature_of([entry for _, entry in orphans[session_id]]))
+            return msgspec.structs.replace(found, orphans=signature_of([entry for _, entry in orphans[session_id]]))
 
         def look_at(session_id: str) -> SessionStamp | None:
             known = remembered.stamps.get(session_id)
@@ -260,7 +269,7 @@ class JsonTreeSource:
             if message_id in messages:
                 continue
             entries = self._records(f"part/{message_id}", issues)
-            signature = _signature_of(entries)
+            signature = signature_of(entries)
             known = self._owners.get(message_id)
             if known is not None and known[0] == signature:
                 orphans.setdefault(known[1], []).extend((message_id, entry) for entry in entries)
@@ -270,7 +279,7 @@ class JsonTreeSource:
                 notes: list[str] = []
                 data = load_object(entry, notes)
                 if data is None:
-                    report(issues, f"part/{message_id}/{_printable(entry.name)}", notes, loaded=False)
+                    report(issues, f"part/{message_id}/{printable(entry.name)}", notes, loaded=False)
                 else:
                     owner = data.get("sessionID")
                     owner = owner if isinstance(owner, str) else ""
@@ -301,17 +310,17 @@ class JsonTreeSource:
         updated_ms = 0
         for project_id, entry in files:
             digest.update(f"{project_id}\n".encode())
-            updated_ms = max(updated_ms, _fingerprint(digest, [entry]))
+            updated_ms = max(updated_ms, fingerprint(digest, [entry]))
         created_ms = session_id_time_ms(session_id, updated_ms) if updated_ms else None
         for entries in (messages, [entry for _, entry in orphans]):
             records += len(entries)
-            updated_ms = max(updated_ms, _fingerprint(digest, entries))
+            updated_ms = max(updated_ms, fingerprint(digest, entries))
         quick = digest.hexdigest()
         if known is not None and known.signature.startswith(quick):
             return known
         latest_ns = 0
         for message in messages:
-            states = _states_in(f"{self._root}/{self._part_directory(session_id, stem(message))}")
+            states = states_in(f"{self._root}/{self._part_directory(session_id, stem(message))}")
             digest.update(repr(states).encode("utf-8", "surrogateescape"))
             records += len(states)
             for _, changed_ns, _ in states:
@@ -390,14 +399,14 @@ class JsonTreeSource:
 
     def _records(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
         """List the `.json` entries of a directory by id."""
-        entries = [entry for entry in self._entries(directory, issues) if entry.name.endswith(_SUFFIX)]
+        entries = [entry for entry in self._entries(directory, issues) if entry.name.endswith(SUFFIX)]
         if len(entries) > 1:
             entries.sort(key=stem)
         return entries
 
     def _directories(self, directory: str, issues: list[SourceIssue]) -> list[str]:
         """List the directories inside a directory."""
-        return sorted(entry.name for entry in self._entries(directory, issues) if _is_directory(entry))
+        return sorted(entry.name for entry in self._entries(directory, issues) if is_directory(entry))
 
     def _entries(self, directory: str, issues: list[SourceIssue]) -> list[Entry]:
         try:
@@ -412,44 +421,11 @@ class JsonTreeSource:
         if not entries or is_storable_id("".join([entry.name for entry in entries])):
             return entries
         issues += [
-            SourceIssue(f"{directory}/{_printable(entry.name)}", "its name is not UTF-8; not loaded")
+            SourceIssue(f"{directory}/{printable(entry.name)}", "its name is not UTF-8; not loaded")
             for entry in entries
             if not is_storable_id(entry.name)
         ]
         return [entry for entry in entries if is_storable_id(entry.name)]
-
-
-def load_object(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
-    """Read a file's JSON object, and note what is wrong with it."""
-    try:
-        if not entry.is_file():  # opening a pipe would wait for ever
-            notes.append("not a regular file")
-            return None
-        with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of 200,000 files costs seconds
-            raw = file.read()
-    except OSError as error:
-        notes.append(f"cannot be read: {error.strerror}")
-        return None
-    data, note = decode_object(raw)
-    if note is not None:
-        notes.append(note)
-    return data
-
-
-def _fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
-    """Add files to a digest, and return when the last of them was changed, in Unix milliseconds."""
-    latest_ns = 0
-    states = []
-    for entry in entries:
-        status = _status(entry)
-        if status is None:
-            states.append(f"{entry.name}:?")
-            continue
-        changed_ns = status.st_mtime_ns
-        states.append(f"{entry.name}:{changed_ns}:{status.st_size}")
-        latest_ns = max(latest_ns, changed_ns)
-    digest.update(("\n".join(states) + "\n\n").encode())
-    return latest_ns // 1_000_000
 
 
 def _is_turn_of(session_id: str, at_ms: int) -> bool:
@@ -457,52 +433,7 @@ def _is_turn_of(session_id: str, at_ms: int) -> bool:
     return zlib.crc32(session_id.encode()) % 7 == at_ms // _DAY_MS % 7
 
 
-def _states_in(directory: str) -> list[tuple[str, int, int]]:
-    """Return name, time and size of the `.json` files of a directory: what takes most of the time of looking through a tree."""
-    states = []
-    try:
-        with os.scandir(directory) as scan:
-            for entry in scan:
-                name = entry.name
-                if name.endswith(_SUFFIX) and (name.isascii() or is_storable_id(name)):
-                    status = _status(entry)
-                    states.append((name, 0, -1) if status is None else (name, status.st_mtime_ns, status.st_size))
-    except OSError:
-        return states
-    states.sort()
-    return states
-
-
-def _signature_of(entries: list[Entry]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    _fingerprint(digest, entries)
-    return digest.hexdigest()
-
-
-def _status(entry: Entry) -> os.stat_result | None:
-    try:
-        return entry.stat()
-    except OSError:
-        return None
-
-
 def _age(file: tuple[str, Entry]) -> tuple[int, str]:
     project_id, entry = file
-    status = _status(entry)
+    status = status_of(entry)
     return (status.st_mtime_ns if status else 0), project_id
-
-
-def _is_directory(entry: Entry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def stem(entry: Entry) -> str:
-    """Return the id that a file's name gives."""
-    return entry.name.removesuffix(_SUFFIX)
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "replace").decode()

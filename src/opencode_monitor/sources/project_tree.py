@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from opencode_monitor.sources import shapes
-from opencode_monitor.sources.json_tree import Entry, JsonTreeSource, load_object, stem
+from opencode_monitor.sources.json_tree import JsonTreeSource
 from opencode_monitor.sources.metadata_style import flatten, inline_parts
 from opencode_monitor.sources.records import (
     MessageRecord,
@@ -29,6 +29,7 @@ from opencode_monitor.sources.records import (
     SessionRecord,
     SourceIssue,
 )
+from opencode_monitor.sources.tree_files import Entry, load_object, stem
 
 if TYPE_CHECKING:
     from pathlib import Path
