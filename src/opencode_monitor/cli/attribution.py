@@ -8,18 +8,16 @@ import click
 
 from opencode_monitor.cli.context import State, cost_option
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
-from opencode_monitor.cli.render import end_of, plain, show_usd
+from opencode_monitor.cli.render import show_usd
 from opencode_monitor.cli.reports import compare_option, limit_option, sort_option
 from opencode_monitor.cli.usage_report import usage_report
-from opencode_monitor.cli.usage_view import NO_VALUE, Column, UsageReport, count_column
+from opencode_monitor.cli.usage_view import Column, UsageReport, count_column, show_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opencode_monitor.reports.usage import Question
     from opencode_monitor.repositories import CostNumber, Rows, ToolUsage
-
-_NAME_CHARS = 48
 
 
 @click.command()
@@ -132,13 +130,7 @@ def _asks(ask: Callable[..., Rows[Any]]) -> Callable[[Any, Question], Rows[Any]]
 
 
 def _name_column(title: str, dimension: str, name: Callable[[Any], str | None]) -> Column:
-    def cell(row: Any) -> str:
-        found = name(row)
-        if found is None:
-            return NO_VALUE[dimension]
-        return end_of(plain(found), _NAME_CHARS) if dimension == "file" else plain(found, _NAME_CHARS)
-
-    return Column(title=title, justify="left", cell=cell)
+    return Column(title=title, justify="left", cell=lambda row: show_name(dimension, name(row)))
 
 
 def _failed(row: ToolUsage, number: CostNumber) -> str:

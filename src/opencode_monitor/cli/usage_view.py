@@ -198,7 +198,12 @@ def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> s
         return "unknown" if value is None else f"{value.astimezone(zone):%Y-%m-%d %H:%M %z}"
     if name in CURRENT:
         return "unknown" if value is None else f"{value.isoformat()}{' *' if value == current else ''}"
+    return show_name(name, value)
+
+
+def show_name(dimension: str, value: str | None) -> str:
+    """Show the name of a model, a tool, a file: short, and of what has none, what stands for the rest."""
     if value is None:
-        return NO_VALUE.get(name, "(none)")
+        return NO_VALUE.get(dimension, "(none)")
     text = plain(value)
-    return end_of(text, _NAME_CHARS) if name in _PATHS else plain(text, ID_CHARS if name == "session" else _NAME_CHARS)
+    return end_of(text, _NAME_CHARS) if dimension in _PATHS else plain(text, ID_CHARS if dimension == "session" else _NAME_CHARS)

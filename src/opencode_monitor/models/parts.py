@@ -54,6 +54,10 @@ class PartSubtype(Base):
     created_at: Mapped[datetime | None] = mapped_column(sort_order=-1)
 
 
+FAILED = ("error", "timeout")
+"""The statuses of a tool's call that failed."""
+
+
 class ToolCall(PartSubtype):
     """One call of a tool.
 

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from opencode_monitor.pricing.adjustments import Fee
     from opencode_monitor.repositories import UnrecordedSpend
 
-PERIODS = ("day", "week", "month")
-"""The dimensions whose periods follow each other without a gap."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:

@@ -26,6 +26,7 @@ from opencode_monitor.metrics.measures import CostNumber, known_cost, mark, part
 from opencode_monitor.metrics.part_shares import file_shares, part_shares
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, ToolCall
+from opencode_monitor.models.parts import FAILED
 from opencode_monitor.repositories.row_types import PartUsage, row_type
 from opencode_monitor.repositories.rows import Rows
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.metrics.filters import Filters
-
-_FAILED = ("error", "timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +164,7 @@ class AttributionRepository:
             limit: At most so many rows.
             cost_number: Which of the three numbers `cost` means.
         """
-        is_failed = ToolCall.status.in_(_FAILED)
+        is_failed = ToolCall.status.in_(FAILED)
 
         def extra(shares: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
             return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from sqlalchemy import Select, func, select
 
 from opencode_monitor.models import Part, PartSubtype, ToolCall
+from opencode_monitor.models.parts import FAILED
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session as DatabaseSession
 
-_FAILED = ("error", "timeout")
 Subtype = TypeVar("Subtype", bound=PartSubtype)
 
 
@@ -44,7 +44,7 @@ class PartRepository(Repository[Part]):
 
     def tools_of(self, session_id: str) -> list[tuple[str, int, int]]:
         """Return which tools a session called, how often, and how often that failed or ran out of time; the most calls first."""
-        calls, errors = func.count(), func.count().filter(ToolCall.status.in_(_FAILED))
+        calls, errors = func.count(), func.count().filter(ToolCall.status.in_(FAILED))
         statement = select(ToolCall.tool_name, calls, errors).where(ToolCall.session_id == session_id).group_by(ToolCall.tool_name)
         return [(name, count, failed) for name, count, failed in self.session.execute(statement.order_by(calls.desc(), ToolCall.tool_name))]
 
