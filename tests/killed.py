@@ -20,9 +20,9 @@ _COMMIT, _COMMITTED = b"c", b"d"
 _IMPORT = """
 import json, os, sys
 from opencode_monitor.cli.app import main
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import batches
 task = json.loads(sys.argv[1])
-pipeline.BATCH_RECORDS = task["batch_records"]
+batches.BATCH_RECORDS = task["batch_records"]
 main(["--db", task["database"], "-q", "import", task["data"]])
 """
 

@@ -29,6 +29,7 @@ SONNET = "anthropic/claude-sonnet-4-5"
 HAIKU = "anthropic/claude-haiku-4-5"
 GPT = "openai/gpt-5"
 UNPRICED = "ollama/qwen3-coder-local"
+_LEAVES = (0x0D, 0x0A)  # the first byte of a page of SQLite: of tables and of indexes
 USD_PER_MILLION = {  # input, cache read, cache write, output and reasoning
     SONNET: (Decimal(3), Decimal("0.30"), Decimal("3.75"), Decimal(15)),
     HAIKU: (Decimal(1), Decimal("0.10"), Decimal("1.25"), Decimal(5)),
@@ -280,6 +281,27 @@ def write_sqlite(store: Store, data_directory: Path, name: str = "opencode.db") 
             of_part = (part["id"], part["messageID"], part["sessionID"], START_MS, START_MS, _data(part))
             connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", of_part)
     return path
+
+
+def damage(path: Path, table: str) -> None:
+    """Overwrite the middle of one of the pages that hold the rows of a table, or the entries of an index."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        ((size,),) = connection.execute("PRAGMA page_size")
+    content = bytearray(path.read_bytes())
+
+    def at(page: int) -> int:
+        return (page - 1) * int(size)
+
+    page: int = root
+    while content[at(page)] not in _LEAVES:  # an inner page: go down in the middle
+        cells = int.from_bytes(content[at(page) + 3 : at(page) + 5])
+        pointer = at(page) + 12 + 2 * (cells // 2)
+        cell = at(page) + int.from_bytes(content[pointer : pointer + 2])
+        page = int.from_bytes(content[cell : cell + 4])
+    # The header and the pointers to the cells: where a row begins is not known any more.
+    content[at(page) + 1 : at(page) + 200] = b"\xee" * 199
+    path.write_bytes(content)
 
 
 def _data(record: Record) -> str:

@@ -223,9 +223,9 @@ class TestProcess:
 import os, signal
 # Whoever runs the tests in the background may have turned the signal off, which is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from opencode_monitor.ingest import pipeline, writing
+from opencode_monitor.ingest import batches, pipeline, writing
 from opencode_monitor.cli.app import main
-pipeline.BATCH_RECORDS = 100
+batches.BATCH_RECORDS = 100
 writing.TRANSACTION_BATCHES = 1
 write, written = writing.Writer.write, []
 def write_and_interrupt(*arguments, **options):

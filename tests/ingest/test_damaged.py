@@ -39,7 +39,6 @@ WHEN = {
     "session_resource_metrics.updated_at",
 }
 """What tells when something was imported."""
-_LEAVES = (0x0D, 0x0A)  # of tables and of indexes
 _CAPABILITIES = 0x20080522
 _ROOT_READS_ALL = 0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
 
@@ -94,27 +93,6 @@ def calls(engine: sa.Engine) -> int:
     return int(str(values(engine, "SELECT sum(call_count) FROM messages WHERE copied_from IS NULL")[0][0]))
 
 
-def damage(path: Path, table: str) -> None:
-    """Overwrite the middle of one of the pages that hold the rows of a table, or the entries of an index."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
-        ((size,),) = connection.execute("PRAGMA page_size")
-    content = bytearray(path.read_bytes())
-
-    def at(page: int) -> int:
-        return (page - 1) * int(size)
-
-    page: int = root
-    while content[at(page)] not in _LEAVES:  # an inner page: go down in the middle
-        cells = int.from_bytes(content[at(page) + 3 : at(page) + 5])
-        pointer = at(page) + 12 + 2 * (cells // 2)
-        cell = at(page) + int.from_bytes(content[pointer : pointer + 2])
-        page = int.from_bytes(content[cell : cell + 4])
-    # The header and the pointers to the cells: where a row begins is not known any more.
-    content[at(page) + 1 : at(page) + 200] = b"\xee" * 199
-    path.write_bytes(content)
-
-
 class TestDatabase:
     @pytest.mark.parametrize("table", ["project", "session", "part", "message_session_time_created_id_idx"])
     def test_import_damaged_page_loads_the_rest_and_all_once_mended(
@@ -123,7 +101,7 @@ class TestDatabase:
         data, first, second = two
         database = data / "opencode.db"
         whole = database.read_bytes()
-        damage(database, table)
+        stores.damage(database, table)
 
         summary = load(engine, data)
         issues = values(engine, f"SELECT reason FROM import_issues WHERE record = '{database}'")
@@ -171,7 +149,7 @@ class TestDatabase:
         with engine.connect() as connection:
             before = fingerprint(connection)
         for table in ("session", "message", "part"):
-            damage(data / "opencode.db", table)
+            stores.damage(data / "opencode.db", table)
 
         summary = load(engine, data, later=1)
 
@@ -185,7 +163,7 @@ class TestDatabase:
         path = stores.write_sqlite(store, tmp_path)
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP INDEX part_session_idx")
-        damage(path, "part")
+        stores.damage(path, "part")
 
         summary = load(engine, tmp_path)
 
@@ -200,7 +178,7 @@ class TestDatabase:
         store = generations.known_session()
         path = generations.write_sqlite_v2(store, tmp_path)
         whole = path.read_bytes()
-        damage(path, table)
+        stores.damage(path, table)
 
         summary = load(engine, tmp_path)
         path.write_bytes(whole)
@@ -211,7 +189,7 @@ class TestDatabase:
 
     def test_import_command_says_it_in_a_line_and_ends_with_1(self, two: tuple[Path, stores.Store, stores.Store]) -> None:
         data, _, second = two
-        damage(data / "opencode.db", "part")
+        stores.damage(data / "opencode.db", "part")
 
         outcome = run("--db", data / "monitor.duckdb", "-q", "import", data)
         again = run("--db", data / "monitor.duckdb", "import", data, "--json")
@@ -287,7 +265,7 @@ class TestWatch:
         data, first, second = two
         database = data / "opencode.db"
         whole = database.read_bytes()
-        damage(database, "part")
+        stores.damage(database, "part")
         stop, shown = Event(), list[WatchState]()
 
         def show(state: WatchState) -> None:

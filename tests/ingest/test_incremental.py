@@ -18,7 +18,7 @@ import generations
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import batches, pipeline
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.sources import json_tree, sqlite_access
 from opencode_monitor.sources.discover import find_all_sources
@@ -194,7 +194,7 @@ class TestDatabase:
     def test_import_stopped_before_a_better_copy_was_read_reads_the_other(
         self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 1)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 1)
         store = stores.sample()
         old, new = tmp_path / "a-old", tmp_path / "b-new"
         for directory in (old, new):

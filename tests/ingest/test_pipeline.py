@@ -17,7 +17,7 @@ import forked
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
-from opencode_monitor.ingest import pipeline, writing
+from opencode_monitor.ingest import batches, writing
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.cost_check import check_costs
 from opencode_monitor.models import Base
@@ -403,7 +403,7 @@ class TestCrash:
     ) -> None:
         store = stores.sample()
         stores.write_json(store, tmp_path)
-        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 100)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 100)
         monkeypatch.setattr(writing, "TRANSACTION_BATCHES", 2)
         told: list[tuple[int, int]] = []
 
@@ -429,7 +429,7 @@ class TestCrash:
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: int
     ) -> None:
         stores.write_sqlite(stores.sample(), tmp_path)
-        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 150)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 150)
         statements = 0
 
         def fail(*_: object) -> None:
@@ -519,10 +519,10 @@ from datetime import datetime
 from pathlib import Path
 from sqlalchemy import event
 from opencode_monitor.db.engine import create_database_engine
-from opencode_monitor.ingest import pipeline, writing
+from opencode_monitor.ingest import batches, pipeline, writing
 from opencode_monitor.sources.discover import find_sources
 
-pipeline.BATCH_RECORDS = {150 // together}
+batches.BATCH_RECORDS = {150 // together}
 writing.TRANSACTION_BATCHES = {together}
 engine = create_database_engine(os.environ["DATABASE"])
 batches = 0
@@ -560,7 +560,7 @@ class TestSources:
         from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - as below
 
         monkeypatch.setattr(writing, "MOST_TAKEN_IDS", most)
-        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 1)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 1)
         store = stores.sample()
         first, last = store.sessions[0], store.sessions[-1]
         taken = next(part for part in store.parts if part["sessionID"] == first["id"] and part["type"] == "text")

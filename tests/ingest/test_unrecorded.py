@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 import generations
 import stores
 from opencode_monitor.db.bulk import staged
-from opencode_monitor.ingest import pipeline
+from opencode_monitor.ingest import batches
 from opencode_monitor.ingest.pipeline import import_sources
 from opencode_monitor.ingest.repricing import RepriceScope, reprice
 from opencode_monitor.ingest.settle import backfill
@@ -246,7 +246,7 @@ class TestMadeStores:
         load(engine, tmp_path)
         once = dump(engine)
         load(engine, tmp_path, full=True)
-        monkeypatch.setattr(pipeline, "BATCH_RECORDS", 1)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 1)
         load(other_engine, tmp_path)
 
         assert [row[3] for row in once].count("cut") == 4

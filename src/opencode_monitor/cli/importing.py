@@ -47,6 +47,13 @@ _REASONS_SHOWN = 3
     default=None,
     help="Store texts too, or only names, times, tokens, costs and sizes. [default: $OPENCODE_MONITOR_NO_CONTENT, else with]",
 )
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(0, 64),
+    default=None,
+    help="How many processes read a large store while this one writes; 0 for none. [default: 2, or 0 on a single processor]",
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
 @json_option
 @click.pass_obj
@@ -57,6 +64,7 @@ def import_(
     full: bool,
     carried: bool,
     with_texts: bool | None,
+    jobs: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -78,7 +86,7 @@ def import_(
     prepare_database(state)
     if with_texts is None:
         with_texts = stores_texts()
-    summary = run_import(state, locations, full=full, since=since_moment, with_texts=with_texts)
+    summary = run_import(state, locations, full=full, since=since_moment, with_texts=with_texts, jobs=jobs)
     try:
         leave_sums(state, state.sessions())
     except DatabaseBusyError as error:
@@ -167,7 +175,13 @@ def stores_texts() -> bool:
 
 
 def run_import(
-    state: State, locations: list[SourceLocation], *, full: bool = False, since: object = None, with_texts: bool = True
+    state: State,
+    locations: list[SourceLocation],
+    *,
+    full: bool = False,
+    since: object = None,
+    with_texts: bool = True,
+    jobs: int | None = None,
 ) -> ImportSummary:
     """Import with a progress bar on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
@@ -175,6 +189,7 @@ def run_import(
 
     from opencode_monitor.db.engine import is_out_of_memory  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
+    from opencode_monitor.ingest.readers import default_jobs  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
     bar = Progress(
@@ -198,6 +213,7 @@ def run_import(
                 models_cache=find_cache(os.environ),
                 with_texts=with_texts,
                 surroundings=read_surroundings(),
+                jobs=default_jobs() if jobs is None else jobs,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
 

@@ -43,6 +43,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
     from threading import Event  # noqa: PLC0415 - heavy imports stay inside commands
 
     from opencode_monitor.db.engine import create_database_engine, session_factory  # noqa: PLC0415 - as above
+    from opencode_monitor.ingest.readers import default_jobs  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.watch import Watcher, WatchStopped  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
@@ -76,6 +77,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             models_cache=lambda: find_cache(os.environ),
             with_texts=stores_texts(),
             surroundings=read_surroundings(),
+            jobs=default_jobs(),
             larger=larger,
         ).run()
     except WatchStopped:

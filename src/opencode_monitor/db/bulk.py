@@ -10,27 +10,23 @@ connection rewrites the end of every table that was written.
 from __future__ import annotations
 
 import contextlib
-from array import array
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import msgspec
-import nanoarrow
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+
+from opencode_monitor.db.packing import Kind, Layout, PackedRows, json_texts, pack, pack_columns, transpose
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-__all__ = ["BulkCounts", "PackedRows", "pack", "staged", "upsert", "upsert_packed"]
+    import nanoarrow
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - database times are UTC without a zone
-_UTC_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+__all__ = ["BulkCounts", "layout_of", "staged", "upsert", "upsert_packed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,48 +68,28 @@ def upsert(
     Returns:
         The counts. Of several rows with the same key the last one counts, once.
     """
-    return upsert_packed(connection, pack(connection.dialect.name, table, columns, rows), reset=reset, absent=absent)
+    layout = layout_of(connection.dialect.name, table, tuple(columns))
+    packed = pack(layout, _with_times(layout, [table.c[name] for name in columns], rows))
+    return upsert_packed(connection, table, packed, reset=reset, absent=absent)
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRows:
-    """Rows of a table as columns, in the form in which an engine takes them.
-
-    Attributes:
-        table: Where they belong.
-        columns: What they hold.
-        count: How many they are; of several with the same key, the last one.
-        values: The columns' values; empty where DuckDB reads the batch.
-        batch: The same in Arrow's form, for DuckDB.
-    """
-
-    table: sa.Table
-    columns: Sequence[sa.Column[Any]]
-    count: int
-    values: Sequence[Sequence[Any]]
-    batch: nanoarrow.Array | None
-
-
-def pack(dialect_name: str, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> PackedRows:
-    """Do what can be done of an upsert without a connection: another thread may, while one writes.
+@lru_cache(maxsize=256)
+def layout_of(dialect_name: str, table: sa.Table, columns: tuple[str, ...]) -> Layout:
+    """Tell what rows of a table hold, for them to be packed where there is no connection.
 
     Args:
         dialect_name: The engine that is to get the rows.
         table: Its primary key identifies a row.
         columns: What the rows hold, in their order; the whole primary key is among them.
-        rows: Values as for `upsert`.
     """
-    chosen = [table.c[name] for name in columns]
-    if not rows:
-        return PackedRows(table, chosen, 0, (), None)
-    values = _last_per_key(_transpose(rows), [columns.index(column.name) for column in table.primary_key.columns])
-    if dialect_name == "duckdb":
-        return PackedRows(table, chosen, len(values[0]), (), _arrow_batch(chosen, values))
-    return PackedRows(table, chosen, len(values[0]), values, None)
+    kinds = tuple(_kind_of(table.c[name].type) for name in columns)
+    key = tuple(columns.index(column.name) for column in table.primary_key.columns)
+    return Layout(columns, kinds, key, as_arrow=dialect_name == "duckdb")
 
 
 def upsert_packed(
     connection: sa.Connection,
+    table: sa.Table,
     packed: PackedRows,
     *,
     reset: Collection[str] = (),
@@ -125,7 +101,8 @@ def upsert_packed(
 
     Args:
         connection: As for `upsert`.
-        packed: The rows.
+        table: As for `upsert`.
+        packed: The rows, by the table's layout.
         reset: As for `upsert`.
         kept: Columns that a row which is stored already keeps as they are.
         filled: Columns whose value a row without one does not take away.
@@ -133,14 +110,8 @@ def upsert_packed(
     """
     if not packed.count:
         return BulkCounts()
-    table, columns = packed.table, packed.columns
-    names = tuple(column.name for column in columns)
-    shape = _Shape(_Engine.of(connection), table, names, frozenset(reset), frozenset(kept), frozenset(filled))
-    staging = (
-        _copied(connection, shape.staging, columns, packed.values)
-        if packed.batch is None
-        else _registered(connection, shape.staging, packed.batch)
-    )
+    shape = _Shape(_Engine.of(connection), table, packed.names, frozenset(reset), frozenset(kept), frozenset(filled))
+    staging = _staging(connection, shape.staging, [table.c[name] for name in packed.names], packed)
     with staging:
         new = _execute(connection, _insert_text(shape, absent=absent))
         changed = 0
@@ -164,43 +135,30 @@ def staged(
     Yields:
         What to select from, with the given columns.
     """
-    values = _transpose(rows) if rows else [()] * len(columns)
     dialect_name = connection.dialect.name
-    staging = (
-        _registered(connection, name, _arrow_batch(columns, values))
-        if dialect_name == "duckdb"
-        else _copied(connection, name, columns, values)
-    )
-    with staging:
+    names, kinds = tuple(column.name for column in columns), tuple(_kind_of(column.type) for column in columns)
+    layout = Layout(names, kinds, (), as_arrow=dialect_name == "duckdb")
+    values = transpose(_with_times(layout, columns, rows)) if rows else [()] * len(columns)
+    with _staging(connection, name, columns, pack_columns(layout, values)):
         yield _source(dialect_name, name, _fields(columns))
 
 
-def _arrow_batch(columns: Sequence[sa.Column[Any]], values: Sequence[Sequence[Any]]) -> nanoarrow.Array:
-    """Put columns into the form that DuckDB reads from this process's memory."""
-    arrays: dict[str, Any] = {}
-    for column, column_values in zip(columns, values, strict=True):
-        arrow_type = _arrow_type(column.type)
-        sent = list(_arrow_values(column.type, column_values))
-        is_text = arrow_type is None or isinstance(_plain(column.type), sa.String)
-        arrays[column.name] = _arrow_texts(sent) if is_text else nanoarrow.c_array(sent, arrow_type)
-    batch = nanoarrow.c_array_from_buffers(
-        nanoarrow.struct({column_name: array.schema for column_name, array in arrays.items()}),
-        length=len(values[0]),
-        buffers=[None],
-        children=arrays.values(),
-        null_count=0,
-    )
-    return nanoarrow.Array(batch)
+def _with_times(layout: Layout, columns: Sequence[sa.Column[Any]], rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    """Let the types decide which times they accept, as they do for a single row; PostgreSQL's are asked when the rows are sent."""
+    values: list[Sequence[Any]] | None = None
+    for position, kind in enumerate(layout.kinds if layout.as_arrow else ()):
+        if kind is Kind.TIME and any(row[position] is not None and row[position].tzinfo is not UTC for row in rows):
+            values = values or transpose(rows)
+            values[position] = list(_utc_times(columns[position].type, values[position]))
+    return rows if values is None else transpose(values)
 
 
-def _arrow_texts(texts: list[str | None]) -> Any:
-    """Put texts into Arrow's form; nanoarrow's own way leaves the encoded text with each string, which doubles what they take."""
-    encoded = [b"" if text is None else text.encode() for text in texts]
-    offsets = array("q", [0, *accumulate(map(len, encoded))])
-    null_count = texts.count(None)
-    present = nanoarrow.c_buffer([text is not None for text in texts], nanoarrow.bool_()) if null_count else None
-    buffers = [present, offsets, b"".join(encoded)]
-    return nanoarrow.c_array_from_buffers(nanoarrow.large_string(), len(texts), buffers, null_count=null_count)
+def _staging(
+    connection: sa.Connection, name: str, columns: Sequence[sa.Column[Any]], packed: PackedRows
+) -> contextlib.AbstractContextManager[None]:
+    if connection.dialect.name == "duckdb":
+        return _registered(connection, name, packed.as_batch())
+    return _copied(connection, name, columns, packed.values)
 
 
 @contextlib.contextmanager
@@ -231,6 +189,16 @@ def _copied(connection: sa.Connection, name: str, columns: Sequence[sa.Column[An
         # Refused in a transaction that has failed; its rollback takes the table away too.
         with contextlib.suppress(sa.exc.DBAPIError):
             connection.exec_driver_sql(drop)
+
+
+_KINDS: dict[type[sa.types.TypeEngine[Any]], Kind] = {
+    sa.String: Kind.TEXT,
+    sa.Integer: Kind.INTEGER,
+    sa.Float: Kind.FLOAT,
+    sa.Boolean: Kind.BOOLEAN,
+    sa.DateTime: Kind.TIME,
+    sa.JSON: Kind.JSON,
+}
 
 
 # What follows makes statements. Making one takes longer than writing a small batch of rows, so each is made once and kept by what it
@@ -294,7 +262,7 @@ def _source(dialect_name: str, name: str, fields: _Fields) -> sa.FromClause:
     selected: list[sa.ColumnElement[Any]] = []
     for column_name, type_ in fields:
         sent: sa.ColumnElement[Any] = sa.column(column_name, type_)
-        if _arrow_type(type_) is None:
+        if _kind_of(type_) in (Kind.JSON, Kind.OTHER):
             sent = sa.cast(sa.column(column_name, sa.Text()), type_)
         selected.append(sent.label(column_name))
     return sa.select(*selected).select_from(sa.table(name)).subquery(name)
@@ -353,19 +321,6 @@ def _execute(connection: sa.Connection, statement: str) -> int:
     return int(result.scalar_one()) if result.returns_rows else result.rowcount
 
 
-def _transpose(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    return list(zip(*rows, strict=True))
-
-
-def _last_per_key(values: list[Sequence[Any]], key: Sequence[int]) -> list[Sequence[Any]]:
-    """Keep the last of several rows with the same key: one statement must not write a row twice."""
-    count = len(values[0])
-    last = dict(zip(zip(*(values[position] for position in key), strict=True), range(count), strict=True))
-    if len(last) == count:
-        return values
-    return [[column[row] for row in last.values()] for column in values]
-
-
 def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Compare JSON as text: PostgreSQL's json has no equality."""
     return sa.cast(column, sa.Text()) if isinstance(_plain(column.type), sa.JSON) else column
@@ -375,36 +330,9 @@ def _plain(type_: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
     return type_.impl_instance if isinstance(type_, sa.types.TypeDecorator) else type_
 
 
-def _arrow_type(type_: sa.types.TypeEngine[Any]) -> Any | None:
-    """Choose the type for the way; None for what travels as text and is cast on arrival, such as Decimal and JSON."""
-    match _plain(type_):
-        case sa.String():
-            return nanoarrow.large_string()
-        case sa.Integer():
-            return nanoarrow.int64()
-        case sa.Float():
-            return nanoarrow.float64()
-        case sa.Boolean():
-            return nanoarrow.bool_()
-        case sa.DateTime():
-            return nanoarrow.timestamp("us")
-        case _:
-            return None
-
-
-def _arrow_values(type_: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Iterable[Any]:
-    match _plain(type_):
-        case sa.String() | sa.Integer() | sa.Float() | sa.Boolean():
-            return values
-        case sa.DateTime():
-            if all(value is None or value.tzinfo is UTC for value in values):  # nothing to convert, as with nearly all
-                return [None if value is None else (value - _UTC_EPOCH) // _MICROSECOND for value in values]
-            naive = _utc_times(type_, values)
-            return (None if value is None else (value - _EPOCH) // _MICROSECOND for value in naive)
-        case sa.JSON():
-            return _json_texts(values)
-        case _:
-            return (None if value is None else str(value) for value in values)
+def _kind_of(type_: sa.types.TypeEngine[Any]) -> Kind:
+    plain = _plain(type_)
+    return next((kind for of_kind, kind in _KINDS.items() if isinstance(plain, of_kind)), Kind.OTHER)
 
 
 def _postgresql_values(column: sa.Column[Any], values: Sequence[Any]) -> Iterable[Any]:
@@ -415,7 +343,7 @@ def _postgresql_values(column: sa.Column[Any], values: Sequence[Any]) -> Iterabl
         case sa.DateTime():
             return _utc_times(column.type, values)
         case sa.JSON():
-            return _json_texts(values)
+            return json_texts(values)
         case _:
             return values
 
@@ -426,7 +354,3 @@ def _utc_times(type_: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Iterab
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's
         return (type_.process_bind_param(value, dialect) for value in values)
     return values
-
-
-def _json_texts(values: Sequence[Any]) -> Iterable[str | None]:
-    return (value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode() for value in values)

@@ -23,7 +23,7 @@ from opencode_monitor.models import FileOperation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.batches import ReadSession
     from opencode_monitor.sources.git_log import GitLog, GitLogs
 
 _CHECKOUT = re.compile(r"checkout: moving from (\S+) to (\S+)")
@@ -107,24 +107,22 @@ class Checkouts:
         self._logs = logs
         self._histories: dict[str, _History] = {}
 
-    def of_operations(self, batch: Iterable[SessionRows]) -> list[tuple[str, str, str | None]]:
+    def of_operations(self, batch: Iterable[ReadSession]) -> list[tuple[str, str, str | None]]:
         """Return (file operation, commit, branch) for each operation of which both the file's tree and its log tell.
 
         A session counts only where its directory lies in a working tree, and not in one that OpenCode took for another project since.
         """
         found: list[tuple[str, str, str | None]] = []
         for session in batch:
-            (row,) = session.rows["sessions"]
-            log = self._log_of_session(row.directory, row.project_id)  # type: ignore[attr-defined] # SessionRow
+            log = self._log_of_session(session.directory, session.project_id)
             if log is None:
                 continue
-            for operation in session.rows["file_operations"]:
-                path, moment = operation.file_path, operation.created_at  # type: ignore[attr-defined] # FileOperationRow
+            for operation_id, path, moment in session.operations:
                 # The tree that the file itself lies in: a submodule has a log of its own.
-                own = self._logs.of(os.path.dirname(path)) if moment is not None else None
-                checkout = self._history(own).at(moment.timestamp() * 1000) if own else None
+                own = None if moment is None else self._logs.of(os.path.dirname(path))
+                checkout = None if own is None or moment is None else self._history(own).at(moment.timestamp() * 1000)
                 if checkout is not None:
-                    found.append((operation[0], checkout.commit, checkout.branch))
+                    found.append((operation_id, checkout.commit, checkout.branch))
         return found
 
     def _log_of_session(self, directory: str | None, project_id: str | None) -> GitLog | None:

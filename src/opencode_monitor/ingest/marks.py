@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.batches import ReadSession
 
 _INCOMPLETE = ("the database is damaged here", "cannot be listed")
 """What issues of a session begin with that was not read to its end."""
 
 
-def is_incomplete(session: SessionRows) -> bool:
+def is_incomplete(session: ReadSession) -> bool:
     """Tell whether a session could not be read to its end: then nothing of it is known to be gone, and it is read again next time."""
     return any(not issue.loaded and issue.reason.startswith(_INCOMPLETE) for issue in session.issues)
 
@@ -79,7 +79,7 @@ def sessions_without_texts() -> sa.Select[str]:
     return sa.select(OmittedText.session_id).where(OmittedText.part_id.not_in(gone)).distinct()
 
 
-def mark_gone_messages(connection: sa.Connection, batch: Collection[SessionRows], here: Collection[str], *, now: datetime) -> None:
+def mark_gone_messages(connection: sa.Connection, batch: Collection[ReadSession], here: Collection[str], *, now: datetime) -> None:
     """Mark the stored messages of some sessions that their source does not hold any more, and unmark those that it holds again.
 
     Args:

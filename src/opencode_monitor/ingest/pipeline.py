@@ -9,46 +9,37 @@ import gc
 import getpass
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from opencode_monitor.db.bulk import BulkCounts, staged, upsert
+from opencode_monitor.db.bulk import BulkCounts, upsert
 from opencode_monitor.db.engine import write_log_back
 from opencode_monitor.errors import SourceError
+from opencode_monitor.ingest import readers
+from opencode_monitor.ingest.assign import Assignments
+from opencode_monitor.ingest.batches import BatchForm
 from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
-from opencode_monitor.ingest.hidden import StoredUsage
-from opencode_monitor.ingest.leftovers import messages_of, with_leftovers
-from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
-from opencode_monitor.ingest.omit import leave_out_texts
+from opencode_monitor.ingest.readers import Reader
 from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
-from opencode_monitor.ingest.writing import Batch, ImportSummary, TakenIds, Writer, as_stored_time, pack_rows, replace_issues
+from opencode_monitor.ingest.writing import ImportSummary, TakenIds, Writer, as_stored_time, replace_issues, row_layouts
 from opencode_monitor.models import Base, KnownSource, Message, Part, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
 from opencode_monitor.sources.git_log import GitLogs
-from opencode_monitor.sources.records import NOTHING_REMEMBERED, Rank, Remembered, SessionBundle, Source, SourceIssue
+from opencode_monitor.sources.records import NOTHING_REMEMBERED, Remembered, Source, SourceIssue
 
 __all__ = ["ImportSummary", "Surroundings", "import_sources"]
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-BATCH_RECORDS = 5_000
-BATCH_CHARS = 20_000_000
-"""After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
-three of them in memory at once."""
-
-BATCHES_WITHOUT_TEXTS = 4
-"""How many times as many records a batch has without their texts: what is left of them is short, and each statement has its price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +71,7 @@ def import_sources(
     models_cache: Path | None = None,
     with_texts: bool = True,
     surroundings: Surroundings | None = None,
+    jobs: int = 0,
     progress: Progress | None = None,
 ) -> ImportSummary:
     """Import what is new or changed.
@@ -93,6 +85,7 @@ def import_sources(
         models_cache: OpenCode's own price list, if there is one.
         with_texts: Store prompts, answers, tool arguments and output too; a session whose texts were left out before is read again then.
         surroundings: What else is known; by default only the sessions' own working trees.
+        jobs: How many processes read a large source; with none, it is read by a thread of this one.
         progress: Told after each batch; what it raises ends the import, and what was read until then is kept.
 
     Returns:
@@ -112,7 +105,7 @@ def import_sources(
             remembered = {} if full else remember(connection, [location.source_id for location in locations])
         opened, failures = _open_all(locations, stack, remembered)
         connection = stack.enter_context(engine.connect())
-        run = _Run(connection, now, surroundings, with_texts=with_texts, progress=progress)
+        run = _Run(connection, now, surroundings, with_texts=with_texts, jobs=jobs, progress=progress)
         servers = run.begin(failures, models_cache)
         if failures and not opened:
             raise failures[0][1]
@@ -137,16 +130,24 @@ class _Run:
     """
 
     def __init__(
-        self, connection: sa.Connection, now: datetime, surroundings: Surroundings, *, with_texts: bool, progress: Progress | None
+        self,
+        connection: sa.Connection,
+        now: datetime,
+        surroundings: Surroundings,
+        *,
+        with_texts: bool,
+        jobs: int,
+        progress: Progress | None,
     ) -> None:
         self.summary = ImportSummary()
         self.total = 0
         self._connection = connection
         self._now = now
-        self._file_tools = surroundings.file_tools
+        self._form = BatchForm.of(row_layouts(connection.dialect.name), surroundings.file_tools, with_texts=with_texts)
+        self._jobs = jobs
+        self._damaged: set[str] = set()
         self._mcp_servers = surroundings.mcp_servers
         self._checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
-        self._with_texts = with_texts
         self._progress = progress
         self._taken: TakenIds | None = None
         self._done = 0
@@ -188,30 +189,47 @@ class _Run:
             if one.stamps:
                 note_reading(connection, source_id)
         with connection.begin():
-            stored = _stored_usage(connection, one)
-            messages = messages_of(connection, one.leftovers)
+            assignments = Assignments(connection, one, records=self._form.records)
             known = stored_sessions(connection)
             if self._taken is None:
                 self._taken = TakenIds(is_empty=not known and not _holds_records(connection))
         # An export may come from another machine, whose directories are not those of this one.
         checkouts = None if one.location.kind == "export" else self._checkouts
-        bundles = (with_leftovers(bundle, one, messages) for bundle in one.source.read(_oldest_first(one)))
-        batches = _batches(bundles, stored, connection.dialect.name, self._file_tools, with_texts=self._with_texts)
-        with Writer(
-            connection, one, known, self._taken, checkouts=checkouts, now=self._now, summary=self.summary, with_texts=self._with_texts
-        ) as writer:
-            for batch in _read_ahead(batches):
+        with (
+            closing(Reader(one.source, assignments, self._form)) as reader,
+            Writer(
+                connection,
+                one,
+                known,
+                self._taken,
+                form=self._form,
+                again=reader.again,
+                checkouts=checkouts,
+                now=self._now,
+                summary=self.summary,
+            ) as writer,
+        ):
+            processes = self._processes_for(one)
+            for batch in reader.batches_of_processes(one.location, processes) if processes else reader.batches():
                 writer.write(batch)
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
-        if not one.is_unchanged or one.source.damage():
+        if not one.is_unchanged or one.source.damage() or reader.damage:
             # Last, as a damaged place may be met by any of the readings.
             issues = one.source.loose_issues()
-            if (problem := one.source.damage()) is not None:
+            if (problem := one.source.damage() or reader.damage) is not None:
+                self._damaged.add(source_id)
                 issues.append(self._problem(one.location, problem))
             with connection.begin():
                 replace_issues(connection, source_id, {None: issues}, self._now, self.summary)
+
+    def _processes_for(self, one: Opened) -> int:
+        """Tell how many processes are worth their start."""
+        records = sum(stamp.records for stamp in one.stamps.values())
+        if records < readers.LEAST_RECORDS or one.source.damage() or not one.source.is_shareable:
+            return 0
+        return self._jobs
 
     def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
         """Note that the import has come to its end.
@@ -228,7 +246,8 @@ class _Run:
         with connection.begin():
             for one in chosen if whole else ():
                 # A damaged source is looked through again until it is mended.
-                note_state(connection, one.location.source_id, None if one.source.damage() else one.source.state())
+                is_damaged = one.location.source_id in self._damaged or one.source.damage()
+                note_state(connection, one.location.source_id, None if is_damaged else one.source.state())
             note_mended(connection)
 
 
@@ -268,79 +287,10 @@ def _open_all(
     return opened, failures
 
 
-def _stored_usage(connection: sa.Connection, one: Opened) -> dict[str, list[StoredUsage]]:
-    """Read what is stored of the sessions that keep sums of their own: messages that the source has lost since are still in those."""
-    of_interest = [(stamp.session_id,) for stamp in one.stamps.values() if stamp.rank == Rank.SQLITE_V2 or one.location.kind == "export"]
-    if not of_interest:
-        return {}
-    with staged(connection, "summed_sessions", (sa.Column("session_id", sa.Text()),), of_interest) as summed:
-        tokens = (
-            Message.input_tokens,
-            Message.output_tokens,
-            Message.reasoning_tokens,
-            Message.cache_read_tokens,
-            Message.cache_write_tokens,
-        )
-        rows = connection.execute(
-            sa.select(
-                Message.session_id,
-                Message.message_id,
-                Message.created_at,
-                Message.reported_cost_usd,
-                *(sa.func.coalesce(count, 0) for count in tokens),
-            ).where(Message.session_id.in_(sa.select(summed.c.session_id)), Message.role == "assistant")
-        ).all()
-    stored: dict[str, list[StoredUsage]] = {}
-    for session_id, message_id, created_at, reported, *counts in rows:
-        created_ms = None if created_at is None else round(created_at.timestamp() * 1000)
-        stored.setdefault(session_id, []).append(StoredUsage(message_id, created_ms, reported, *counts))
-    return stored
-
-
 def _holds_records(connection: sa.Connection) -> bool:
     """Tell whether any message or part is stored, with or without a session."""
     has_message, has_part = (sa.exists(sa.select(column)) for column in (Message.message_id, Part.part_id))
     return bool(connection.scalar(sa.select(sa.or_(has_message, has_part))))
-
-
-def _oldest_first(one: Opened) -> list[str]:
-    """Order the sessions so that an original comes before its forks."""
-    ordered = sorted(one.stamps.values(), key=lambda stamp: (stamp.created_ms or 0, stamp.session_id))
-    return [stamp.session_id for stamp in ordered]
-
-
-def _batches(
-    bundles: Iterable[SessionBundle],
-    stored: Mapping[str, Sequence[StoredUsage]],
-    dialect_name: str,
-    file_tools: Mapping[str, str],
-    *,
-    with_texts: bool,
-) -> Iterator[Batch]:
-    """Read and map session after session."""
-    batch: list[SessionRows] = []
-    size = chars = 0
-    for bundle in bundles:
-        batch.append(map_session(bundle, stored.get(bundle.session.session_id, ()), file_tools=file_tools))
-        size += 1 + len(batch[-1].rows["messages"]) + len(batch[-1].rows["parts"])
-        if with_texts:
-            chars += batch[-1].chars
-        else:
-            leave_out_texts(batch[-1])
-        if size >= BATCH_RECORDS * (1 if with_texts else BATCHES_WITHOUT_TEXTS) or chars >= BATCH_CHARS:
-            yield Batch(batch, pack_rows(batch, dialect_name))
-            batch, size, chars = [], 0, 0
-    if batch:
-        yield Batch(batch, pack_rows(batch, dialect_name))
-
-
-def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Make the next batch in a thread while the last one is loaded: DuckDB works without Python's lock, so the two share the time."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch
 
 
 def _note_source(connection: sa.Connection, location: SourceLocation, *, now: datetime) -> None:

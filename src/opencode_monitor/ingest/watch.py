@@ -85,6 +85,7 @@ class Watcher:
         models_cache: Finds OpenCode's own price list, if there is one.
         with_texts: As for `import_sources`.
         surroundings: Likewise.
+        jobs: As for `import_sources`.
         larger: An engine for the same database with more memory, for what the other has too little for.
         sweep_seconds: After how long all is looked for anew without a notice.
     """
@@ -98,6 +99,7 @@ class Watcher:
     models_cache: Callable[[], Path | None] = lambda: None
     with_texts: bool = True
     surroundings: Surroundings | None = None
+    jobs: int = 0
     larger: sa.Engine | None = None
     sweep_seconds: float = _SWEEP_S
     _state: WatchState = field(default_factory=WatchState)
@@ -272,6 +274,7 @@ class Watcher:
             models_cache=self.models_cache(),
             with_texts=self.with_texts,
             surroundings=self.surroundings,
+            jobs=self.jobs,
             progress=self._after_batch,
         )
 

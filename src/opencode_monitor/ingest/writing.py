@@ -9,11 +9,12 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import sqlalchemy as sa
 
-from opencode_monitor.db.bulk import BulkCounts, PackedRows, pack, staged, upsert, upsert_packed
+from opencode_monitor.db.bulk import BulkCounts, layout_of, staged, upsert, upsert_packed
+from opencode_monitor.ingest.batches import as_batch
 from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
 from opencode_monitor.ingest.choose import Opened, changed_ms
 from opencode_monitor.ingest.marks import forget_signatures, is_incomplete, mark_gone_messages
@@ -25,8 +26,10 @@ from opencode_monitor.models import PART_SUBTYPES, Base, ImportIssue, Message, O
 from opencode_monitor.sources.records import SourceIssue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from opencode_monitor.db.packing import Layout
+    from opencode_monitor.ingest.batches import Batch, BatchForm, ReadSession
     from opencode_monitor.ingest.mapping import SessionRows
 
 TRANSACTION_BATCHES = 4
@@ -69,12 +72,16 @@ class ImportSummary:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Sessions to write together, and their rows as the engine takes them, by table and whether they are derived."""
+def row_layouts(dialect_name: str) -> dict[str, Layout]:
+    """Tell what the rows of each table hold.
 
-    sessions: list[SessionRows]
-    packed: dict[tuple[str, bool], PackedRows]
+    Args:
+        dialect_name: The engine that is to get them.
+    """
+    return {
+        table: layout_of(dialect_name, Base.metadata.tables[table], row_type._fields)  # type: ignore[attr-defined] # a NamedTuple
+        for table, row_type in ROW_TYPES.items()
+    }
 
 
 class TakenIds:
@@ -87,38 +94,18 @@ class TakenIds:
     def __init__(self, *, is_empty: bool) -> None:
         self._seen: set[int] | None = set() if is_empty else None
 
-    def are_all_new(self, sessions: list[SessionRows]) -> bool:
+    def are_all_new(self, sessions: Iterable[ReadSession]) -> bool:
         """Add the ids of some sessions' records; False where one of them is taken, or nobody can tell without asking the database."""
         if self._seen is None:
             return False
         # Hashes take a third of the memory; two that happen to be equal only have the database asked.
-        ids = [hash((table, row[0])) for session in sessions for table in COUNTED_TABLES for row in session.rows[table]]
+        ids = [hash((table, record_id)) for session in sessions for table in COUNTED_TABLES for record_id, _ in session.ids_in(table)]
         added = set(ids)
         are_new = len(added) == len(ids) and self._seen.isdisjoint(added)
         self._seen |= added
         if len(self._seen) > MOST_TAKEN_IDS:
             self._seen = None
         return are_new
-
-
-def pack_rows(sessions: list[SessionRows], dialect_name: str) -> dict[tuple[str, bool], PackedRows]:
-    """Put the rows of some sessions into the form that the engine takes, by table and whether they are derived.
-
-    Args:
-        sessions: The sessions with their rows.
-        dialect_name: The engine.
-    """
-    derived = {record_id for session in sessions for record_id in session.derived | session.derived_messages}
-    packed = {}
-    for table, row_type in ROW_TYPES.items():
-        columns = row_type._fields  # type: ignore[attr-defined] # every row type is a NamedTuple
-        rows = [row for session in sessions for row in session.rows[table]]
-        if table in ("messages", "parts"):
-            own = [row for row in rows if row[0] in derived]
-            packed[table, True] = pack(dialect_name, Base.metadata.tables[table], columns, own)
-            rows = [row for row in rows if row[0] not in derived]
-        packed[table, False] = pack(dialect_name, Base.metadata.tables[table], columns, rows)
-    return packed
 
 
 class Writer:
@@ -134,19 +121,21 @@ class Writer:
         known: dict[str, bool],
         taken: TakenIds,
         *,
+        form: BatchForm,
+        again: Callable[[Sequence[str]], list[SessionRows]],
         checkouts: Checkouts | None,
         now: datetime,
         summary: ImportSummary,
-        with_texts: bool = True,
     ) -> None:
         self._connection = connection
         self._one = one
         self._known = known  # the sessions that are stored, and whether they were read to their end
         self._taken = taken
+        self._form = form
+        self._again = again  # reads sessions once more, where not all of their rows are wanted
         self._checkouts = checkouts
         self._now = now
         self._summary = summary
-        self._with_texts = with_texts
         self._transaction: sa.RootTransaction | None = None
         self._unsettled: list[str] = []
         self._incomplete: set[str] = set()
@@ -202,23 +191,39 @@ class Writer:
         if not worse:
             return batch
         self._issues |= {session.session_id: session.issues for session in batch.sessions if session.session_id in worse}
-        kept = [session for session in batch.sessions if session.session_id not in worse]
-        return Batch(kept, pack_rows(kept, self._connection.dialect.name))
+        kept = [session.session_id for session in batch.sessions if session.session_id not in worse]
+        return as_batch(self._again(kept), self._form)
+
+    def _without(self, sessions: Iterable[ReadSession], refused: Sequence[_Refused]) -> Batch:
+        """Read some sessions again, and leave out of them what another session has."""
+        read = {session.session_id: session for session in self._again([session.session_id for session in sessions])}
+        for key, record_id, session_id, owner in refused:
+            if session_id in read:
+                issue = SourceIssue(f"{key.removesuffix('_id')}:{record_id}", f"id belongs to session {owner} already; not loaded")
+                read[session_id].issues.append(issue)
+        for session in read.values():
+            for key in ("message_id", "part_id"):
+                _drop(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
+        return as_batch(list(read.values()), self._form)
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
-        is_new, is_refused = (True, False) if self._taken.are_all_new(sessions) else _refuse_taken_ids(connection, sessions)
-        packed = pack_rows(sessions, connection.dialect.name) if is_refused else batch.packed
-        here = {row[0] for session in sessions for row in session.rows["messages"]}
+        is_new = self._taken.are_all_new(sessions)
+        if not is_new:
+            is_new, refused = _taken_ids(connection, sessions)
+            if refused:
+                batch = self._without(sessions, refused)
+                sessions = batch.sessions
+        here = {message_id for session in sessions for message_id in session.messages}
         checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []
-        for session in sessions:
-            session.rows.clear()  # the texts are long
+        packed = batch.packed
         for table, is_derived in list(packed):
             counts = upsert_packed(
                 connection,
+                Base.metadata.tables[table],
                 packed.pop((table, is_derived)),
                 reset=COMPUTED_COLUMNS.get(table, ()),
-                kept=() if self._with_texts else TEXT_COLUMNS.get(table, ()),
+                kept=() if self._form.with_texts else TEXT_COLUMNS.get(table, ()),
                 filled=FILLED_COLUMNS.get(table, ()),
                 absent=is_new and table not in SHARED_TABLES,
             )
@@ -266,7 +271,7 @@ class Writer:
         upsert(self._connection, Base.metadata.tables["source_sessions"], columns, marks)
 
 
-def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict[str, str]:
+def _outdated_parts(connection: sa.Connection, batch: Sequence[ReadSession]) -> dict[str, str]:
     """Return the stored parts, with their sessions, of the batch's messages that stand for nothing any more, or came in another form.
 
     Those are parts that this program derived, such as a message's step whose own record could be read by now; the recorded step of a
@@ -276,8 +281,8 @@ def _outdated_parts(connection: sa.Connection, batch: list[SessionRows]) -> dict
     messages: set[str] = set()
     inline: set[str] = set()
     for session in batch:
-        kept.update(row.part_id for row in session.rows["parts"])  # type: ignore[attr-defined] # PartRow
-        messages.update(row.message_id for row in session.rows["messages"])  # type: ignore[attr-defined] # MessageRow
+        kept.update(part_id for part_id, _ in session.parts)
+        messages.update(session.messages)
         inline |= session.inline
     derives_step = {message_id for message_id in messages if message_id + STEP_SUFFIX in kept}
     is_derived = sa.func.starts_with(Part.part_id, Part.message_id + ":")
@@ -299,14 +304,14 @@ def _delete_by_part(connection: sa.Connection, models: Iterable[type[Part | Part
         connection.execute(sa.delete(model).where(model.part_id.in_(part_ids)))
 
 
-def _forget_lengths(connection: sa.Connection, batch: list[SessionRows]) -> None:
+def _forget_lengths(connection: sa.Connection, batch: Sequence[ReadSession]) -> None:
     """Forget how long the texts were that are read again now.
 
     The lengths stay of a message that its source does not hold any more: nobody can tell them again, and its calls were billed.
     """
     session_ids = [session.session_id for session in batch]
-    messages = [(row.message_id,) for session in batch for row in session.rows["messages"]]  # type: ignore[attr-defined] # MessageRow
-    parts = [(row.part_id,) for session in batch for row in session.rows["parts"]]  # type: ignore[attr-defined] # PartRow
+    messages = [(message_id,) for session in batch for message_id in session.messages]
+    parts = [(part_id,) for session in batch for part_id, _ in session.parts]
     with (
         staged(connection, "read_messages", (sa.Column("message_id", sa.Text()),), messages) as read_messages,
         staged(connection, "read_parts", (sa.Column("part_id", sa.Text()),), parts) as read_parts,
@@ -323,42 +328,49 @@ def _forget_lengths(connection: sa.Connection, batch: list[SessionRows]) -> None
         connection.execute(sa.delete(OmittedText).where(OmittedText.session_id.in_(session_ids), OmittedText.part_id.not_in(unread)))
 
 
-def _refuse_taken_ids(connection: sa.Connection, batch: list[SessionRows]) -> tuple[bool, bool]:
-    """Leave out messages and parts whose id another session has already: ids are unique in OpenCode, so one of the two is wrong.
+class _Refused(NamedTuple):
+    """A message or part whose id another session has already: ids are unique in OpenCode, so one of the two is wrong."""
+
+    key: str
+    record_id: str
+    session_id: str
+    owner: str
+
+
+def _taken_ids(connection: sa.Connection, batch: Sequence[ReadSession]) -> tuple[bool, list[_Refused]]:
+    """Look for the batch's ids among those that are stored.
 
     Returns:
-        Whether the batch is all new, that is none of its sessions, messages and parts is stored yet; and whether anything was left out.
+        Whether the batch is all new, that is none of its sessions, messages and parts is stored yet; and what of it other sessions have.
     """
     is_new = True
-    is_refused = False
-    for table, key, column in (
-        ("sessions", "session_id", Session.session_id),
-        ("messages", "message_id", Message.message_id),
-        ("parts", "part_id", Part.part_id),
-    ):
+    refused: list[_Refused] = []
+    refused_messages: set[tuple[str, str]] = set()
+    columns = (sa.Column("id", sa.Text()), sa.Column("session_id", sa.Text()))
+    for column in (Session.session_id, Message.message_id, Part.part_id):
         model = column.class_
-        ids = [(getattr(row, key), session.session_id) for session in batch for row in session.rows[table]]
-        columns = (sa.Column("id", sa.Text()), sa.Column("session_id", sa.Text()))
+        ids = [
+            (record_id, session.session_id)
+            for session in batch
+            for record_id, message_id in session.ids_in(model.__tablename__)
+            # The parts of a message that is refused go with it.
+            if (message_id, session.session_id) not in refused_messages
+        ]
         with staged(connection, "batch_ids", columns, ids) as batch_ids:
             stored = connection.execute(
                 sa.select(batch_ids.c.id, batch_ids.c.session_id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
             ).all()
         is_new = is_new and not stored
-        taken = [row for row in stored if row.owner != row.session_id]
-        owners = {(row.id, row.session_id): row.owner for row in taken}
+        owners = {(row.id, row.session_id): row.owner for row in stored if row.owner != row.session_id}
         first: dict[str, str] = {}
         for record_id, session_id in ids:
             owner = first.setdefault(record_id, session_id)
             if owner != session_id:
                 owners[record_id, session_id] = owner
-        for session in batch:
-            refused = {record_id: owner for (record_id, session_id), owner in owners.items() if session_id == session.session_id}
-            for record_id, owner in refused.items():
-                session.issues.append(SourceIssue(f"{table[:-1]}:{record_id}", f"id belongs to session {owner} already; not loaded"))
-            if refused:
-                is_refused = True
-                _drop(session, key, set(refused))
-    return is_new, is_refused
+        refused += [_Refused(column.key, record_id, session_id, owner) for (record_id, session_id), owner in owners.items()]
+        if model is Message:
+            refused_messages.update(owners)
+    return is_new, refused
 
 
 def _drop(session: SessionRows, key: str, refused: set[str]) -> None:

@@ -125,6 +125,11 @@ class DatabaseSource:
         """Tell what kept something from being read since the file was opened, one line, or None."""
         return next((reader.damage for reader in (self._v2, self._v1) if reader and reader.damage), None)
 
+    @property
+    def is_shareable(self) -> bool:
+        """Whether others can open the file too, without copying it."""
+        return not self._snapshot.is_copy
+
     def close(self) -> None:
         """Close the file, and remove what opening it has made."""
         self._snapshot.close()

@@ -46,6 +46,7 @@ class ExportSource:
     """
 
     kind = "export"
+    is_shareable = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -96,6 +96,7 @@ class JsonTreeSource:
     """
 
     kind = "json"
+    is_shareable = True
     _rank = Rank.JSON_TREE
     _sessions_at = "session"
     _messages_at = "message"
@@ -179,6 +180,10 @@ class JsonTreeSource:
             bundle = self._bundle(session_id, files.get(session_id, []), orphans.get(session_id, []))
             if bundle is not None:
                 yield bundle
+
+    def leave_orphans(self) -> None:
+        """Have `read` leave out the parts without a message: to find them, the whole tree has to be listed."""
+        self._orphans_found = {}, []
 
     def orphans(self, session_id: str) -> tuple[list[PartRecord], list[SourceIssue]]:
         """Read the parts of a session whose message is gone, and what is wrong with them.

@@ -201,6 +201,11 @@ class Source(Protocol):
     kind: str
     path: Path
 
+    @property
+    def is_shareable(self) -> bool:
+        """Whether several readers can be opened at the same place, in several processes, at no price."""
+        ...
+
     def stamps(self, remembered: Remembered = NOTHING_REMEMBERED) -> list[SessionStamp]:
         """List the sessions, without reading their bodies.
 

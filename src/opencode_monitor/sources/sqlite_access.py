@@ -43,6 +43,7 @@ class Snapshot:
         busy_timeout_s: How long to wait for another program's lock.
 
     Attributes:
+        is_copy: Whether a temporary copy is read.
         connection: The connection, inside a read transaction. Text that is not UTF-8 comes with lone surrogates in
             place of its bytes.
 
@@ -53,6 +54,7 @@ class Snapshot:
     connection: sqlite3.Connection
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self.is_copy = False
         self._path = path
         self._file = path.resolve()  # SQLite keeps its other files beside the file itself, not beside a link to it
         self._cleanup = contextlib.ExitStack()
@@ -101,6 +103,7 @@ class Snapshot:
 
     def _copy(self) -> Path:
         """Copy the database and its logs to a directory that only this user can read."""
+        self.is_copy = True
         files = [self._file, *(_beside(self._file, suffix) for suffix in ("-wal", "-journal"))]
         try:
             directory = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="opencode-monitor-"))
