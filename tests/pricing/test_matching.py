@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.errors import PriceError
 from opencode_monitor.pricing.book import (
-    find_cells,
-    load_cells,
     read_opencode_cache,
     remove_alias,
     resolve_aliases,
@@ -25,6 +23,7 @@ from opencode_monitor.pricing.book import (
     set_alias,
 )
 from opencode_monitor.pricing.catalog import find_cell, user_period
+from opencode_monitor.pricing.lookup import find_cells, load_cells
 from opencode_monitor.pricing.seeds import Entry, resolve_model
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import add_model

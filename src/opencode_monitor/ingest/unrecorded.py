@@ -18,9 +18,9 @@ from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
 from opencode_monitor.ingest.placed import ERROR_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
-from opencode_monitor.pricing.book import find_periods
 from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
+from opencode_monitor.pricing.lookup import find_all_periods
 from opencode_monitor.pricing.tokens import ZERO, TokenBuckets
 from opencode_monitor.pricing.unrecorded import (
     CHARS_PER_TOKEN,
@@ -103,7 +103,8 @@ def complete_estimates(connection: sa.Connection, *, now: datetime) -> None:
         return
     has_no_price = UnrecordedCall.estimated_cost_usd.is_(None)
     unpriced = connection.scalars(sa.select(UnrecordedCall.model_id).where(has_no_price).distinct()).all()
-    priceable = [model_id for model_id in unpriced if model_id and find_periods(model_id, at=now, connection=connection)]
+    periods = find_all_periods(connection, [model_id for model_id in unpriced if model_id])
+    priceable = [model_id for model_id, found in periods.items() if found]
     estimated = sa.select(UnrecordedCall.message_id).where(UnrecordedCall.message_id.is_not(None))
     statements = (
         sa.select(UnrecordedCall.session_id).where(
@@ -327,7 +328,8 @@ def _write(
     with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
         is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
         connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
-    periods = _periods_by_model(connection, estimates)
+    models = {estimate.model_id for estimate in estimates if estimate.model_id is not None and estimate.created_at is not None}
+    periods = find_all_periods(connection, sorted(models)) if models else {}
     rows = []
     for estimate in estimates:
         before = stored.get(estimate.unrecorded_id)
@@ -351,14 +353,6 @@ def _write(
             )
         )
     upsert(connection, UnrecordedCall.__table__, _COLUMNS, rows)  # type: ignore[arg-type] # a mapped class's table is a Table
-
-
-def _periods_by_model(connection: sa.Connection, estimates: Sequence[Estimate]) -> dict[str, list[PricePeriod]]:
-    by_model: dict[str, datetime] = {}
-    for estimate in estimates:
-        if estimate.model_id is not None and estimate.created_at is not None:
-            by_model.setdefault(estimate.model_id, estimate.created_at)
-    return {model_id: find_periods(model_id, at=at, connection=connection) for model_id, at in sorted(by_model.items())}
 
 
 def _keep_price(

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged
 from opencode_monitor.db.types import Money, UtcDateTime
 from opencode_monitor.models import CostBasis, Message, Part, StepEvent
-from opencode_monitor.pricing.book import find_cells, load_cells
 from opencode_monitor.pricing.catalog import MINUTES_OF_DAY, PriceCell, find_cell
+from opencode_monitor.pricing.lookup import find_cells, load_cells
 from opencode_monitor.pricing.paid import charge_calls
 from opencode_monitor.pricing.shares import cut_money, weighed_parts
 from opencode_monitor.pricing.tokens import TokenBuckets
