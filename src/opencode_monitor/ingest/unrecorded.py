@@ -6,10 +6,12 @@ of a session's first prompt, where no call of its own tells it, comes from the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, overload
 
 import sqlalchemy as sa
 
@@ -36,7 +38,7 @@ from opencode_monitor.pricing.unrecorded import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from decimal import Decimal
 
@@ -204,6 +206,7 @@ def _call_estimates(
             *(getattr(Message, bucket) for bucket in _BUCKETS),
             *(column for column in shapes.c if column.name != "message_id"),
             ErrorEvent.error_data,
+            _IS_CANDIDATE.label("is_candidate"),
         )
         .join(candidates, candidates.c.session_id == Message.session_id)
         .join(Session, Session.session_id == Message.session_id)
@@ -212,9 +215,40 @@ def _call_estimates(
         .where(_IS_NO_SUM)
         .order_by(Message.session_id, Message.created_at.asc().nulls_first(), Message.message_id)
     ).all()
-    for (session_id, version), of_session in groupby(rows, key=lambda row: (row.session_id, row.opencode_version)):
-        messages = [_facts(row) for row in of_session]
-        yield from estimate_calls(session_id, version, messages, usual=_like(usual, version), now=now)
+    for session_id, of_session in groupby(rows, key=itemgetter(0)):
+        messages = _Messages(list(of_session))
+        version = messages.rows[0].opencode_version
+        places = [place for place, row in enumerate(messages.rows) if row.is_candidate]
+        yield from estimate_calls(session_id, version, messages, usual=_like(usual, version), now=now, candidates=places)
+
+
+class _Messages(Sequence[MessageFacts]):
+    """The messages of a session, each put together when it is looked at: of a thousand, a dozen are.
+
+    Args:
+        rows: As they were selected.
+    """
+
+    def __init__(self, rows: Sequence[sa.Row[Any]]) -> None:
+        self.rows = rows
+        self._made: dict[int, MessageFacts] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> MessageFacts: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[MessageFacts]: ...
+
+    def __getitem__(self, place: int | slice) -> MessageFacts | list[MessageFacts]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        made = self._made.get(place)
+        if made is None:
+            made = self._made[place] = _facts(self.rows[place])
+        return made
 
 
 def _facts(row: Any) -> MessageFacts:
@@ -325,9 +359,10 @@ def _write(
         ).all()
     }
     gone = sorted(stored.keys() - {estimate.unrecorded_id for estimate in estimates})
-    with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
-        is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
-        connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
+    if gone:
+        with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
+            is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
+            connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
     models = {estimate.model_id for estimate in estimates if estimate.model_id is not None and estimate.created_at is not None}
     periods = find_all_periods(connection, sorted(models)) if models else {}
     rows = []

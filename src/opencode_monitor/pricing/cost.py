@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -128,10 +128,66 @@ def price_calls(connection: sa.Connection, scope: sa.FromClause | None = None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         again: Price the calls anew that were priced before.
     """
-    copy_call_facts(connection, scope)
-    _zero_copies(connection, scope)
-    price_steps(connection, scope, again=again)
+    todo = _look_over(connection, scope)
+    if todo.stale:
+        copy_call_facts(connection, scope)
+    copies = sa.select(Message.message_id).where(Message.copied_from.is_not(None))
+    if todo.stale or todo.billed_copies:
+        _zero_copies(connection, copies, scope)
+    if todo.stale or todo.former_copies:
+        _forget_zeros(connection, copies, scope)
+    if any(todo) or again:
+        price_steps(connection, scope, again=again)
     sum_costs(connection, scope)
+
+
+class _ToDo(NamedTuple):
+    """How many steps need what: to count all of it takes less than one update that finds nothing.
+
+    Attributes:
+        stale: Say another model or time than their message.
+        billed_copies: Are copies made by a fork, and not known to cost nothing.
+        former_copies: Cost nothing as if they were copies.
+        unpriced: Are calls without a price row.
+    """
+
+    stale: int
+    billed_copies: int
+    former_copies: int
+    unpriced: int
+
+
+def _look_over(connection: sa.Connection, scope: sa.FromClause | None) -> _ToDo:
+    is_copy = Message.copied_from.is_not(None)
+    counted = (
+        sa.and_(Message.message_id.is_not(None), _is_stale()),
+        sa.and_(is_copy, _is_billed()),
+        sa.and_(sa.not_(is_copy), _costs_as_copy()),
+        sa.and_(is_call(), StepEvent.price_id.is_(None)),
+    )
+    statement = (
+        sa.select(*(sa.func.count().filter(condition) for condition in counted))
+        .select_from(StepEvent)
+        .join(Message, Message.message_id == StepEvent.message_id, isouter=True)
+        .where(in_scope(StepEvent.session_id, scope))
+    )
+    return _ToDo(*connection.execute(statement).one())
+
+
+def _is_stale() -> sa.ColumnElement[bool]:
+    """Return the condition that a step says another model or time than its message."""
+    return sa.or_(StepEvent.model_id.is_distinct_from(Message.model_id), StepEvent.called_at.is_distinct_from(Message.created_at))
+
+
+def _is_billed() -> sa.ColumnElement[bool]:
+    """Return the condition that a call costs something, or is not known to cost nothing."""
+    is_open = sa.or_(StepEvent.step_cost_usd.is_(None), StepEvent.step_cost_usd != 0, StepEvent.price_id.is_not(None))
+    return sa.and_(StepEvent.input_tokens.is_not(None), is_open)
+
+
+def _costs_as_copy() -> sa.ColumnElement[bool]:
+    """Return the condition that a step has what only a copy's has: a cost without a price row."""
+    return sa.and_(StepEvent.step_cost_usd.is_not(None), StepEvent.price_id.is_(None))
 
 
 def copy_call_facts(connection: sa.Connection, scope: sa.FromClause | None) -> None:
@@ -144,23 +200,17 @@ def copy_call_facts(connection: sa.Connection, scope: sa.FromClause | None) -> N
         connection: In a transaction of the caller's.
         scope: A selectable with the `session_id`s to look at; None for all sessions.
     """
-    is_other_model = StepEvent.model_id.is_distinct_from(Message.model_id)
-    has_price = StepEvent.price_id.is_not(None)
-    is_stale = sa.and_(is_other_model, has_price)
+    is_mispriced = sa.and_(StepEvent.model_id.is_distinct_from(Message.model_id), StepEvent.price_id.is_not(None))
     connection.execute(
         sa.update(StepEvent)
         .values(
             model_id=Message.model_id,
             called_at=Message.created_at,
-            step_cost_usd=sa.case((is_stale, sa.null()), else_=StepEvent.step_cost_usd),
-            paid_cost_usd=sa.case((is_stale, sa.null()), else_=StepEvent.paid_cost_usd),
-            price_id=sa.case((is_stale, sa.null()), else_=StepEvent.price_id),
+            step_cost_usd=sa.case((is_mispriced, sa.null()), else_=StepEvent.step_cost_usd),
+            paid_cost_usd=sa.case((is_mispriced, sa.null()), else_=StepEvent.paid_cost_usd),
+            price_id=sa.case((is_mispriced, sa.null()), else_=StepEvent.price_id),
         )
-        .where(
-            Message.message_id == StepEvent.message_id,
-            sa.or_(is_other_model, StepEvent.called_at.is_distinct_from(Message.created_at)),
-            in_scope(StepEvent.session_id, scope),
-        )
+        .where(Message.message_id == StepEvent.message_id, _is_stale(), in_scope(StepEvent.session_id, scope))
     )
 
 
@@ -176,28 +226,21 @@ def sum_costs(connection: sa.Connection, scope: sa.FromClause | None) -> None:
     share_steps(connection, scope)
 
 
-def _zero_copies(connection: sa.Connection, scope: sa.FromClause | None) -> None:
-    """A copy made by a fork was billed with its original; what turns out to be none has no cost until it is priced."""
-    copies = sa.select(Message.message_id).where(Message.copied_from.is_not(None))
+def _zero_copies(connection: sa.Connection, copies: sa.Select[str], scope: sa.FromClause | None) -> None:
+    """A copy made by a fork was billed with its original."""
     connection.execute(
         sa.update(StepEvent)
         .values(step_cost_usd=sa.cast(0, Money()), paid_cost_usd=sa.cast(0, Money()), price_id=None)
-        .where(
-            StepEvent.message_id.in_(copies),
-            StepEvent.input_tokens.is_not(None),
-            sa.or_(StepEvent.step_cost_usd.is_(None), StepEvent.step_cost_usd != 0, StepEvent.price_id.is_not(None)),
-            in_scope(StepEvent.session_id, scope),
-        )
+        .where(StepEvent.message_id.in_(copies), _is_billed(), in_scope(StepEvent.session_id, scope))
     )
+
+
+def _forget_zeros(connection: sa.Connection, copies: sa.Select[str], scope: sa.FromClause | None) -> None:
+    """What turns out to be no copy has no cost until it is priced."""
     connection.execute(
         sa.update(StepEvent)
         .values(step_cost_usd=None)
-        .where(
-            StepEvent.message_id.not_in(copies),
-            StepEvent.step_cost_usd.is_not(None),
-            StepEvent.price_id.is_(None),
-            in_scope(StepEvent.session_id, scope),
-        )
+        .where(StepEvent.message_id.not_in(copies), _costs_as_copy(), in_scope(StepEvent.session_id, scope))
     )
 
 
