@@ -189,7 +189,7 @@ def _call_estimates(
         .group_by(Part.message_id)
         .subquery("shapes")
     )
-    rows = connection.execute(
+    rows: Sequence[sa.Row[Any]] = connection.execute(
         sa.select(
             Message.session_id,
             Session.opencode_version,

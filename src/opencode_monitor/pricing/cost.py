@@ -171,7 +171,7 @@ def _look_over(connection: sa.Connection, scope: sa.FromClause | None) -> _ToDo:
         .join(Message, Message.message_id == StepEvent.message_id, isouter=True)
         .where(in_scope(StepEvent.session_id, scope))
     )
-    return _ToDo(*connection.execute(statement).one())
+    return _ToDo._make(connection.execute(statement).one())
 
 
 def _is_stale() -> sa.ColumnElement[bool]:
