@@ -189,7 +189,7 @@ def _call_estimates(
         .group_by(Part.message_id)
         .subquery("shapes")
     )
-    rows: Sequence[sa.Row[Any]] = connection.execute(
+    rows = connection.execute(
         sa.select(
             Message.session_id,
             Session.opencode_version,
@@ -229,7 +229,7 @@ class _Messages(Sequence[MessageFacts]):
         rows: As they were selected.
     """
 
-    def __init__(self, rows: Sequence[sa.Row[Any]]) -> None:
+    def __init__(self, rows: Sequence[Any]) -> None:
         self.rows = rows
         self._made: dict[int, MessageFacts] = {}
 
