@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from opencode_monitor.db.checksum import Checksum, checksum
+from opencode_monitor.db.checksum import Checksum, checksum, row_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,3 +54,23 @@ def test_from_json_returns_what_as_json_wrote(connection: sa.Connection) -> None
 
 def test_checksum_of_no_rows_is_zero(connection: sa.Connection) -> None:
     assert checksum(connection, "(SELECT 'a' AS id WHERE 1 = 0)", ["id"], ["id"]) == Checksum(0, {"id": (0, "0")})
+
+
+def test_checksum_of_no_rows_names_every_column(connection: sa.Connection) -> None:
+    names = ["id", *(f"c{place}" for place in range(8))]
+    selected = ", ".join(f"'x' AS {name}" for name in names)
+    relation = f"(SELECT {selected} WHERE 1 = 0)"
+
+    found = checksum(connection, relation, ["id"], names)
+
+    assert found == Checksum(0, dict.fromkeys(names, (0, "0")))
+
+
+def test_row_counts_are_those_of_each_table_in_their_order(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("CREATE TABLE one AS SELECT 1 AS n UNION ALL SELECT 2")
+    connection.exec_driver_sql('CREATE TABLE "order" AS SELECT 1 AS n')
+
+    found = row_counts(connection, ["order", "one"])
+
+    assert list(found.items()) == [("order", 1), ("one", 2)]
+    assert row_counts(connection, []) == {}

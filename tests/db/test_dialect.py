@@ -247,6 +247,21 @@ def test_statement_cache_same_shape_different_values_is_compiled_once_and_right(
     assert len(cache) == 1
 
 
+def test_reserved_words_are_all_that_duckdb_reserves(duckdb_engine: sa.Engine) -> None:
+    statement = sa.text("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
+
+    with duckdb_engine.connect() as connection:
+        reserved = set(connection.scalars(statement).all())
+
+    assert {"qualify", "select"} <= reserved
+    assert reserved <= duckdb_engine.dialect.identifier_preparer.reserved_words
+
+
+def test_has_table_of_another_schema_is_not_found(inspected: sa.Inspector) -> None:
+    assert inspected.has_table("messages")
+    assert not inspected.has_table("messages", schema="elsewhere")
+
+
 def test_connect_time_zone_is_utc(duckdb_engine: sa.Engine) -> None:
     with duckdb_engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT current_setting('TimeZone')")) == "UTC"

@@ -13,7 +13,8 @@ from opencode_monitor.integrity.cost_check import CostCheck
 from opencode_monitor.integrity.estimate_check import check_estimates
 from opencode_monitor.integrity.recompute import read_book
 from opencode_monitor.models import UnrecordedCall
-from opencode_monitor.pricing.book import find_cells, seed_price_book
+from opencode_monitor.pricing.book import seed_price_book
+from opencode_monitor.pricing.lookup import find_cells
 from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date, datetime, time
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 
 from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
@@ -25,7 +25,7 @@ MODE_OF = {
     ("service_tier", "fast"): "fast",
     ("speed", "fast"): "fast",
 }
-ROWS = list(genai_periods(date.max))
+ROWS = list(genai_periods())
 
 
 def models() -> Iterator[tuple[str, ModelInfo]]:

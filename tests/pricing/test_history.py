@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from opencode_monitor.errors import PriceError
 from opencode_monitor.ingest.settle import backfill
 from opencode_monitor.models import Message, ModelPricing, PricePeriodRow, StepEvent
-from opencode_monitor.pricing.book import add_periods, find_cells, seed_price_book, stored_periods
+from opencode_monitor.pricing.book import add_periods, seed_price_book, stored_periods
 from opencode_monitor.pricing.catalog import BEGIN, BucketPrices, PricePeriod, Source, Status, find_cell, make_period, user_period
 from opencode_monitor.pricing.history import find_conflicts, plan_change
+from opencode_monitor.pricing.lookup import find_cells
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import NOON, add_call, add_session
 from properties import on_database

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.errors import PriceError
 from opencode_monitor.pricing.book import (
-    find_cells,
-    load_cells,
     read_opencode_cache,
     remove_alias,
     resolve_aliases,
@@ -25,6 +23,7 @@ from opencode_monitor.pricing.book import (
     set_alias,
 )
 from opencode_monitor.pricing.catalog import find_cell, user_period
+from opencode_monitor.pricing.lookup import find_all_periods, find_cells, find_periods, load_cells
 from opencode_monitor.pricing.seeds import Entry, resolve_model
 from opencode_monitor.repositories import PricingRepository
 from opencode_monitor.testing.builders import add_model
@@ -228,6 +227,22 @@ def test_find_cells_form_of_opencode_is_priced_by_its_entry(
     assert (cell.vendor, cell.model) == entry
     found = (usd_per_mtok(cell.input_usd_per_token), usd_per_mtok(cell.output_usd_per_token))
     assert found == (Decimal(input_usd or 0), Decimal(output_usd or 0))
+
+
+def test_find_all_periods_are_those_that_each_model_has_alone(session: Session, tmp_path: Path) -> None:
+    connection = session.connection()
+    seed_price_book(connection, now=AT)
+    read_opencode_cache(connection, write_cache(tmp_path / "models.json", CACHE), now=AT)
+    add_model(session, "mine/sonnet")
+    set_alias(connection, "mine/sonnet", Entry("anthropic", "claude-sonnet-4-5"))
+    models = [*IDS, "mine/sonnet", "gpt-4o", "nobody/nothing"]
+
+    found = find_all_periods(connection, models)
+
+    assert found == {model_id: find_periods(model_id, at=AT, connection=connection) for model_id in models}
+    assert {row.model for row in found["mine/sonnet"]} == {"claude-sonnet-4-5"}
+    assert found["gpt-4o"] != []
+    assert found["nobody/nothing"] == []
 
 
 def test_load_cells_of_all_forms_are_those_of_find_cells(session: Session, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opencode_monitor.models import PricePeriodRow
-from opencode_monitor.pricing.book import find_cells, read_opencode_cache, stored_periods
+from opencode_monitor.pricing.book import read_opencode_cache, stored_periods
 from opencode_monitor.pricing.catalog import BEGIN, BucketPrices, PricePeriod, find_cell
+from opencode_monitor.pricing.lookup import find_cells
 from opencode_monitor.pricing.opencode_cache import cached_prices, find_cache, read_cache
 from opencode_monitor.repositories import PricingRepository
 

@@ -274,7 +274,7 @@ class TestGenaiPeriods:
         provider = Provider("acme", "Acme", "acme", models=[model])
         monkeypatch.setattr("opencode_monitor.pricing.genai.PROVIDERS", {"acme": provider})
 
-        rows = list(genai_periods(TODAY))
+        rows = list(genai_periods())
 
         assert [(row.price_id, row.effective_to) for row in rows] == [
             ("acme/large|standard|0|1970-01-01|genai-prices", datetime(2026, 5, 1, tzinfo=UTC))
@@ -375,7 +375,7 @@ class TestAgainstGenaiPrices:
 
     def test_price_cells_of_the_whole_book_agree_with_calc_price(self) -> None:
         ours: dict[tuple[str, str], list[PricePeriod]] = defaultdict(list)
-        for row in genai_periods(TODAY):
+        for row in genai_periods():
             ours[row.vendor, row.model].append(row)
         theirs = {(row.vendor, row.model): model for row, model in _models(ours)}
         compared = 0

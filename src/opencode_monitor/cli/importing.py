@@ -159,7 +159,8 @@ def writing_sessions(state: State) -> sessionmaker[Session]:
         return is_empty
 
     engine = state.engine()
-    if state.check(engine, ask):
+    # A file that is not there need not be made to be found empty.
+    if not state.database_exists() or state.check(engine, ask):
         from opencode_monitor.db.migrate import upgrade  # noqa: PLC0415 - Alembic takes a second
 
         state.let_go()

@@ -21,7 +21,7 @@ import duckdb_engine
 import sqlalchemy as sa
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
+from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGIdentifierPreparer
 from sqlalchemy.engine import reflection
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.reflection import Inspector
@@ -38,6 +38,22 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBDialect", "integer_division", "make_spill_directory", "owner_only", "wide_division"]
 
 MEMORY = ":memory:"
+
+RESERVED_WORDS = frozenset(
+    {
+        "describe",
+        "lambda",
+        "lateral",
+        "pivot",
+        "pivot_longer",
+        "pivot_wider",
+        "qualify",
+        "show",
+        "summarize",
+        "unpivot",
+    }
+)
+"""The words that DuckDB reserves and PostgreSQL does not: as names they need quotes."""
 
 _TYPES: dict[str, type[sqltypes.TypeEngine[Any]]] = {
     "BIGINT": sqltypes.BIGINT,
@@ -96,6 +112,15 @@ class _DdlCompiler(PGDDLCompiler):
         return re.sub(r" USING \w+ ", " ", statement, count=1)
 
 
+class _IdentifierPreparer(duckdb_engine.DuckDBIdentifierPreparer):
+    """duckdb-engine's, without the database in memory that it makes to ask which words are reserved."""
+
+    reserved_words = PGIdentifierPreparer.reserved_words | RESERVED_WORDS
+
+    def __init__(self, dialect: sa.Dialect, **kw: Any) -> None:
+        PGIdentifierPreparer.__init__(self, dialect, **kw)
+
+
 class DuckDBDialect(duckdb_engine.Dialect):
     """duckdb-engine's dialect with reflection of the current database and schema."""
 
@@ -107,6 +132,7 @@ class DuckDBDialect(duckdb_engine.Dialect):
     supports_native_decimal = True
 
     ddl_compiler = _DdlCompiler
+    preparer = _IdentifierPreparer
 
     # PostgreSQL's inspector asks for enums, domains and oids, which have no meaning here.
     inspector = Inspector  # type: ignore[assignment] # duckdb-engine promises more than it answers
@@ -116,8 +142,10 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
         The zone matters because `now()` is an instant, and a TIMESTAMP column stores the clock time of the session.
         """
+        # duckdb-engine's own makes a database in memory first, to ask which settings there are: that takes as long as opening the file.
+        cparams["config"] = {**cparams.get("config", {}), **cparams.pop("url_config", {})}
         with owner_only():
-            connection = super().connect(*cargs, **cparams)
+            connection: Any = duckdb_engine.ConnectionWrapper(duckdb.connect(*cargs, **cparams))
         connection.spill_directory = None
         if not cparams["database"].startswith(MEMORY):
             make_spill_directory(connection, cparams["database"])
@@ -385,6 +413,7 @@ for _kind in (
     "unique_constraints",
 ):
     setattr(DuckDBDialect, f"get_multi_{_kind}", getattr(DefaultDialect, f"get_multi_{_kind}"))
+DuckDBDialect.has_multi_table = DefaultDialect.has_multi_table  # type: ignore[method-assign] # as these
 
 for _name in ("duckdb", "duckdb.duckdb_engine"):
     registry.register(_name, __name__, DuckDBDialect.__name__)

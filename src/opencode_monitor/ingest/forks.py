@@ -6,15 +6,21 @@ older than its own session and a message of another session is the same call; of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged
+from opencode_monitor.db.types import UtcDateTime
 from opencode_monitor.models import Message, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from sqlalchemy.orm import InstrumentedAttribute
+
+_IS_OLDER_THAN_SESSION = Message.created_at < Session.created_at
 
 
 def mark_copies(connection: sa.Connection, scope: sa.FromClause) -> set[str]:
@@ -27,7 +33,31 @@ def mark_copies(connection: sa.Connection, scope: sa.FromClause) -> set[str]:
     Returns:
         The sessions with a message whose mark changed; others than those looked at may be among them, as an original can arrive late.
     """
+    times = _times_of_copies(connection, scope)
+    if not times:
+        return set()
+    with staged(connection, "times_of_copies", (sa.Column("created_at", UtcDateTime()),), [(time,) for time in times]) as of_copies:
+        changed = connection.execute(_changed_marks(sa.select(of_copies.c.created_at))).all()
+    if changed:
+        columns = (sa.Column("message_id", sa.Text()), sa.Column("copied_from", sa.Text()))
+        with staged(connection, "copy_marks", columns, [(row.message_id, row.copied_from) for row in changed]) as marks:
+            connection.execute(sa.update(Message).values(copied_from=marks.c.copied_from).where(Message.message_id == marks.c.message_id))
+    return {row.session_id for row in changed}
+
+
+def _times_of_copies(connection: sa.Connection, scope: sa.FromClause) -> Sequence[datetime | None]:
+    """Return the times of the messages looked at, at which a message is, or is marked as, a copy: in most batches none."""
     times = sa.select(Message.created_at).where(Message.session_id.in_(sa.select(scope.c.session_id)))
+    return connection.scalars(
+        sa.select(Message.created_at)
+        .join(Session, Session.session_id == Message.session_id)
+        .where(Message.created_at.in_(times), sa.or_(_IS_OLDER_THAN_SESSION, Message.copied_from.is_not(None)))
+        .distinct()
+    ).all()
+
+
+def _changed_marks(times: sa.Select[datetime | None]) -> sa.Select[Any]:
+    """Select the messages of some times whose mark is not what it should be, as message_id, session_id and copied_from."""
     # The visible output and the reasoning are left out: a fork made by a newer OpenCode may divide them in another way.
     same_call = (
         Message.role,
@@ -49,7 +79,7 @@ def mark_copies(connection: sa.Connection, scope: sa.FromClause) -> set[str]:
             Message.message_id,
             Message.session_id,
             Message.copied_from,
-            (Message.created_at < Session.created_at).label("is_older_than_session"),
+            _IS_OLDER_THAN_SESSION.label("is_older_than_session"),
             original(Message.message_id).label("original"),
             original(Message.session_id).label("original_session"),
         )
@@ -58,10 +88,6 @@ def mark_copies(connection: sa.Connection, scope: sa.FromClause) -> set[str]:
         .subquery("twins")
     )
     copied_from = sa.case((sa.and_(twins.c.is_older_than_session, twins.c.session_id != twins.c.original_session), twins.c.original))
-    changed = connection.execute(
-        sa.select(twins.c.message_id, twins.c.session_id, copied_from).where(copied_from.is_distinct_from(twins.c.copied_from))
-    ).all()
-    columns = (sa.Column("message_id", sa.Text()), sa.Column("copied_from", sa.Text()))
-    with staged(connection, "copy_marks", columns, [(row[0], row[2]) for row in changed]) as marks:
-        connection.execute(sa.update(Message).values(copied_from=marks.c.copied_from).where(Message.message_id == marks.c.message_id))
-    return {row.session_id for row in changed}
+    return sa.select(twins.c.message_id, twins.c.session_id, copied_from.label("copied_from")).where(
+        copied_from.is_distinct_from(twins.c.copied_from)
+    )

@@ -6,10 +6,12 @@ of a session's first prompt, where no call of its own tells it, comes from the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, overload
 
 import sqlalchemy as sa
 
@@ -18,9 +20,9 @@ from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
 from opencode_monitor.ingest.placed import ERROR_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
-from opencode_monitor.pricing.book import find_periods
 from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
+from opencode_monitor.pricing.lookup import find_all_periods
 from opencode_monitor.pricing.tokens import ZERO, TokenBuckets
 from opencode_monitor.pricing.unrecorded import (
     CHARS_PER_TOKEN,
@@ -36,7 +38,7 @@ from opencode_monitor.pricing.unrecorded import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from decimal import Decimal
 
@@ -103,7 +105,8 @@ def complete_estimates(connection: sa.Connection, *, now: datetime) -> None:
         return
     has_no_price = UnrecordedCall.estimated_cost_usd.is_(None)
     unpriced = connection.scalars(sa.select(UnrecordedCall.model_id).where(has_no_price).distinct()).all()
-    priceable = [model_id for model_id in unpriced if model_id and find_periods(model_id, at=now, connection=connection)]
+    periods = find_all_periods(connection, [model_id for model_id in unpriced if model_id])
+    priceable = [model_id for model_id, found in periods.items() if found]
     estimated = sa.select(UnrecordedCall.message_id).where(UnrecordedCall.message_id.is_not(None))
     statements = (
         sa.select(UnrecordedCall.session_id).where(
@@ -203,6 +206,7 @@ def _call_estimates(
             *(getattr(Message, bucket) for bucket in _BUCKETS),
             *(column for column in shapes.c if column.name != "message_id"),
             ErrorEvent.error_data,
+            _IS_CANDIDATE.label("is_candidate"),
         )
         .join(candidates, candidates.c.session_id == Message.session_id)
         .join(Session, Session.session_id == Message.session_id)
@@ -211,9 +215,40 @@ def _call_estimates(
         .where(_IS_NO_SUM)
         .order_by(Message.session_id, Message.created_at.asc().nulls_first(), Message.message_id)
     ).all()
-    for (session_id, version), of_session in groupby(rows, key=lambda row: (row.session_id, row.opencode_version)):
-        messages = [_facts(row) for row in of_session]
-        yield from estimate_calls(session_id, version, messages, usual=_like(usual, version), now=now)
+    for session_id, of_session in groupby(rows, key=itemgetter(0)):
+        messages = _Messages(list(of_session))
+        version = messages.rows[0].opencode_version
+        places = [place for place, row in enumerate(messages.rows) if row.is_candidate]
+        yield from estimate_calls(session_id, version, messages, usual=_like(usual, version), now=now, candidates=places)
+
+
+class _Messages(Sequence[MessageFacts]):
+    """The messages of a session, each put together when it is looked at: of a thousand, a dozen are.
+
+    Args:
+        rows: As they were selected.
+    """
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.rows = rows
+        self._made: dict[int, MessageFacts] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> MessageFacts: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[MessageFacts]: ...
+
+    def __getitem__(self, place: int | slice) -> MessageFacts | list[MessageFacts]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        made = self._made.get(place)
+        if made is None:
+            made = self._made[place] = _facts(self.rows[place])
+        return made
 
 
 def _facts(row: Any) -> MessageFacts:
@@ -324,10 +359,12 @@ def _write(
         ).all()
     }
     gone = sorted(stored.keys() - {estimate.unrecorded_id for estimate in estimates})
-    with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
-        is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
-        connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
-    periods = _periods_by_model(connection, estimates)
+    if gone:
+        with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
+            is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
+            connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
+    models = {estimate.model_id for estimate in estimates if estimate.model_id is not None and estimate.created_at is not None}
+    periods = find_all_periods(connection, sorted(models)) if models else {}
     rows = []
     for estimate in estimates:
         before = stored.get(estimate.unrecorded_id)
@@ -351,14 +388,6 @@ def _write(
             )
         )
     upsert(connection, UnrecordedCall.__table__, _COLUMNS, rows)  # type: ignore[arg-type] # a mapped class's table is a Table
-
-
-def _periods_by_model(connection: sa.Connection, estimates: Sequence[Estimate]) -> dict[str, list[PricePeriod]]:
-    by_model: dict[str, datetime] = {}
-    for estimate in estimates:
-        if estimate.model_id is not None and estimate.created_at is not None:
-            by_model.setdefault(estimate.model_id, estimate.created_at)
-    return {model_id: find_periods(model_id, at=at, connection=connection) for model_id, at in sorted(by_model.items())}
 
 
 def _keep_price(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from opencode_monitor.db.types import Money, UtcDateTime
-from opencode_monitor.metrics.measures import call_measures
+from opencode_monitor.metrics.measures import TOKEN_MEASURES, call_measures
 from opencode_monitor.models import (
     ErrorEvent,
     FileOperation,
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 # Thirty years. What an old database holds beyond that is no duration: one NaN spoils a sum, and PostgreSQL refuses one that overflows.
 _LONGEST_MS = 1e12
 
+_SUMMED = (
+    "calls",
+    *TOKEN_MEASURES,
+    "cost_usd",
+    "reported_cost_usd",
+    "paid_cost_usd",
+    "unpriced_calls",
+    "copied_calls",
+    "unrecorded_calls",
+)
+
 
 def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *, now: datetime) -> None:
     """Write both tables for some sessions, or for all: the backfill is the same code.
@@ -38,12 +50,14 @@ def aggregate_sessions(connection: sa.Connection, scope: sa.FromClause | None, *
         scope: A selectable with the `session_id`s to look at; None for all sessions.
         now: What `updated_at` says.
     """
-    _write(connection, SessionResourceMetrics, resource_metrics(scope, now=now), scope)
-    _write(connection, SessionStats, stats(scope), scope)
+    has_metrics, has_stats = connection.execute(_are_stored(scope)).one()
+    connection.execute(_metrics_written(scope, now, is_stored=has_metrics))
+    connection.execute(_stats_written(scope, is_stored=has_stats))
 
 
 def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select[Any]:
     """Select the rows of `session_resource_metrics`, by the names of its columns; arguments as for `aggregate_sessions`."""
+    measures = call_measures()
     usage = (
         sa.select(
             Message.session_id,
@@ -51,19 +65,14 @@ def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select
             sa.func.avg(_milliseconds(Message.created_at, Message.completed_at))
             .filter(Message.role == "assistant")
             .label("avg_response_time_ms"),
-            *(column.label(name) for name, column in call_measures().items()),
+            *(measures[name].label(name) for name in _SUMMED),
         )
         .where(in_scope(Message.session_id, scope))
         .group_by(Message.session_id)
         .subquery("usage")
     )
-    calls = _count(ToolCall, scope)
-    execution = (
-        sa.select(ToolCall.session_id, sa.func.sum(ToolCall.execution_time_ms).label("total"))
-        .where(in_scope(ToolCall.session_id, scope), ToolCall.execution_time_ms.between(0, _LONGEST_MS))
-        .group_by(ToolCall.session_id)
-        .subquery("execution")
-    )
+    is_duration = ToolCall.execution_time_ms.between(0, _LONGEST_MS)
+    calls = _count(ToolCall, scope, sa.func.sum(ToolCall.execution_time_ms).filter(is_duration).label("execution_time_ms"))
 
     def cost(name: str) -> sa.ColumnElement[Decimal | None]:
         """A session without messages cost nothing."""
@@ -77,7 +86,7 @@ def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select
         "tool_call_count": _or_zero(calls.c.number),
         "message_count": _or_zero(usage.c.message_count),
         "avg_response_time_ms": usage.c.avg_response_time_ms,
-        "total_execution_time_ms": execution.c.total,
+        "total_execution_time_ms": calls.c.execution_time_ms,
         "created_at": Session.created_at,
         "updated_at": sa.cast(sa.literal(now, UtcDateTime()), UtcDateTime()),
         "total_cache_read_tokens": _or_zero(usage.c.cache_read_tokens),
@@ -90,7 +99,7 @@ def resource_metrics(scope: sa.FromClause | None, *, now: datetime) -> sa.Select
         "unrecorded_calls": _or_zero(usage.c.unrecorded_calls),
         "total_paid_usd": cost("paid_cost_usd"),
     }
-    return _rows(columns, _beside_sessions(usage, calls, execution), scope)
+    return _rows(columns, _beside_sessions(usage, calls), scope)
 
 
 def stats(scope: sa.FromClause | None) -> sa.Select[Any]:
@@ -135,23 +144,45 @@ def _rows(columns: Mapping[str, Any], source: sa.FromClause, scope: sa.FromClaus
     return sa.select(*(value.label(name) for name, value in columns.items())).select_from(source).where(in_scope(Session.session_id, scope))
 
 
-def _write(
-    connection: sa.Connection, model: type[SessionStats | SessionResourceMetrics], rows: sa.Select[Any], scope: sa.FromClause | None
-) -> None:
+# To make a statement takes longer than some of them run. Each is kept by its scope, which `staged` makes once for each name.
+
+
+@lru_cache(maxsize=8)
+def _are_stored(scope: sa.FromClause | None) -> sa.Select[bool, bool]:
+    has_metrics, has_stats = (
+        sa.exists().select_from(model).where(in_scope(model.session_id, scope)) for model in (SessionResourceMetrics, SessionStats)
+    )
+    return sa.select(has_metrics, has_stats)
+
+
+@lru_cache(maxsize=8)
+def _metrics_written(scope: sa.FromClause | None, now: datetime, *, is_stored: bool) -> sa.Insert:
+    return _written(SessionResourceMetrics, resource_metrics(scope, now=now), is_stored=is_stored)
+
+
+@lru_cache(maxsize=8)
+def _stats_written(scope: sa.FromClause | None, *, is_stored: bool) -> sa.Insert:
+    return _written(SessionStats, stats(scope), is_stored=is_stored)
+
+
+def _written(model: type[SessionStats | SessionResourceMetrics], rows: sa.Select[Any], *, is_stored: bool) -> sa.Insert:
+    """Insert the rows, and update those that are stored, if any is: looking for them would take DuckDB half the time of inserting again."""
     names = [column.name for column in rows.selected_columns]
     statement = insert(model).from_select(names, rows)
-    if connection.scalar(sa.select(sa.exists().select_from(model).where(in_scope(model.session_id, scope)))):
-        new_values = {name: statement.excluded[name] for name in names if name != "session_id"}
-        # A row that says the same already is left alone: an index over it costs DuckDB more than all the sums.
-        differs = sa.or_(*(getattr(model, name).is_distinct_from(value) for name, value in new_values.items() if name != "updated_at"))
-        statement = statement.on_conflict_do_update(index_elements=["session_id"], set_=new_values, where=differs)
-    # Where all rows are new, looking for conflicts would take DuckDB half the time of inserting them again.
-    connection.execute(statement)
+    if not is_stored:
+        return statement
+    new_values = {name: statement.excluded[name] for name in names if name != "session_id"}
+    # A row that says the same already is left alone: an index over it costs DuckDB more than all the sums.
+    differs = sa.or_(*(getattr(model, name).is_distinct_from(value) for name, value in new_values.items() if name != "updated_at"))
+    return statement.on_conflict_do_update(index_elements=["session_id"], set_=new_values, where=differs)
 
 
-def _count(model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.FromClause | None) -> sa.Subquery:
+def _count(
+    model: type[Part | ToolCall | ErrorEvent | FileOperation], scope: sa.FromClause | None, *sums: sa.ColumnElement[Any]
+) -> sa.Subquery:
+    """Return the number of a session's rows, and sums of them."""
     return (
-        sa.select(model.session_id, sa.func.count().label("number"))
+        sa.select(model.session_id, sa.func.count().label("number"), *sums)
         .where(in_scope(model.session_id, scope))
         .group_by(model.session_id)
         .subquery(model.__tablename__ + "_counted")

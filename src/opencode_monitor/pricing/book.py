@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +11,21 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import upsert
 from opencode_monitor.errors import PriceError
 from opencode_monitor.models import Message, Model, ModelAlias, PricePeriodRow, PriceSource, StepEvent
-from opencode_monitor.pricing.catalog import BEGIN, PriceCell, PricePeriod, Source, price_cells
-from opencode_monitor.pricing.current import MAKERS, refresh_model_pricing
+from opencode_monitor.pricing.catalog import BEGIN, PricePeriod, Source
+from opencode_monitor.pricing.current import refresh_model_pricing
 from opencode_monitor.pricing.exchange import BadRow, FileRow
 from opencode_monitor.pricing.history import BookChange, find_conflicts, plan_change
 from opencode_monitor.pricing.opencode_cache import cache_periods, read_cache
-from opencode_monitor.pricing.seeds import NOTICES_EDITION, Entry, is_other_list, resolve_model, seed_periods
+from opencode_monitor.pricing.seeds import NOTICES_EDITION, Entry, resolve_model, seed_periods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date, datetime
+    from datetime import datetime
     from pathlib import Path
 
     from opencode_monitor.pricing.opencode_cache import CachedPrices
 
-_PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
+PERIOD_COLUMNS = tuple(field.name for field in fields(PricePeriod))
 _ALIAS_COLUMNS = ("model_id", "price_vendor", "price_model", "source", "mode")
 
 
@@ -180,8 +179,8 @@ def import_rows(connection: sa.Connection, rows: Sequence[FileRow], *, now: date
 
 
 def _insert(connection: sa.Connection, periods: Sequence[PricePeriod]) -> None:
-    rows = [tuple(getattr(period, column) for column in _PERIOD_COLUMNS) for period in periods]
-    upsert(connection, PricePeriodRow.__table__, _PERIOD_COLUMNS, rows, absent=True)  # type: ignore[arg-type] # as above
+    rows = [tuple(getattr(period, column) for column in PERIOD_COLUMNS) for period in periods]
+    upsert(connection, PricePeriodRow.__table__, PERIOD_COLUMNS, rows, absent=True)  # type: ignore[arg-type] # as above
 
 
 def plan_additions(connection: sa.Connection, periods: Sequence[PricePeriod], *, now: datetime, whole: bool = False) -> BookChange:
@@ -206,8 +205,13 @@ def stored_periods(connection: sa.Connection, *conditions: sa.ColumnElement[bool
         connection: Any connection to the book.
         conditions: Over `PricePeriodRow`; none for the whole book.
     """
-    statement = sa.select(*(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS)).where(*conditions)
-    return [_period(row) for row in connection.execute(statement.order_by(PricePeriodRow.price_id)).all()]
+    statement = sa.select(*(getattr(PricePeriodRow, column) for column in PERIOD_COLUMNS)).where(*conditions)
+    return [as_period(row) for row in connection.execute(statement.order_by(PricePeriodRow.price_id)).all()]
+
+
+def as_period(values: Sequence[Any]) -> PricePeriod:
+    """Return a row of the book as a value, from the values of `PERIOD_COLUMNS`."""
+    return PricePeriod(**dict(zip(PERIOD_COLUMNS, values, strict=True)))
 
 
 def resolve_aliases(connection: sa.Connection, *, again: bool = False) -> None:
@@ -281,128 +285,6 @@ def remove_alias(connection: sa.Connection, model_id: str) -> bool:
     else:
         _store_alias(connection, model_id, entry, "rule")
     return True
-
-
-def load_cells(connection: sa.Connection) -> list[tuple[str, PriceCell]]:
-    """Return the prices of all models in use, as (model_id, cell); the cells of a model do not overlap."""
-    own = sa.and_(PricePeriodRow.vendor == Model.vendor, PricePeriodRow.model == Model.model_name)
-    target = sa.and_(PricePeriodRow.vendor == ModelAlias.price_vendor, PricePeriodRow.model == ModelAlias.price_model)
-    rows = connection.execute(
-        sa.select(
-            Model.vendor,
-            Model.model_name,
-            ModelAlias.price_vendor,
-            ModelAlias.price_model,
-            ModelAlias.mode,
-            ModelAlias.source,
-            *(getattr(PricePeriodRow, column) for column in _PERIOD_COLUMNS),
-        )
-        .select_from(Model)
-        .join(ModelAlias, ModelAlias.model_id == Model.model_id, isouter=True)
-        .join(PricePeriodRow, sa.or_(own, target))
-    ).all()
-    periods: dict[Match, list[PricePeriod]] = {}
-    for vendor, name, price_vendor, price_model, mode, alias_source, *values in rows:
-        entry = None if price_vendor is None else Entry(price_vendor, price_model, mode or "standard")
-        match = Match(vendor, name, entry, is_users=alias_source == "user")
-        periods.setdefault(match, []).append(_period(values))
-    return [
-        (f"{match.vendor}/{match.model}", cell) for match, found in periods.items() for cell in price_cells(match.choose(found), mode=None)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What prices a model as OpenCode names it.
-
-    Attributes:
-        vendor: Its vendor.
-        model: Its name.
-        entry: The entry of the book that an alias or a rule found for it.
-        is_users: Whether the alias is the user's.
-    """
-
-    vendor: str
-    model: str
-    entry: Entry | None
-    is_users: bool
-
-    def choose(self, rows: Sequence[PricePeriod]) -> list[PricePeriod]:
-        """Choose the rows that price the model, out of those under its own name and those of the entry.
-
-        The user's own rows for the name stand beside whatever was found. Other rows for the name do unless a user's alias
-        leads away from them; where a rule leads to another provider's list, they come instead of it.
-        """
-        own = (self.vendor, self.model)
-        if self.entry is None or self.entry[:2] == own:
-            mode = "standard" if self.entry is None else self.entry.mode
-            of_mode = [row for row in rows if (row.vendor, row.model) == own and row.mode == mode]
-            if mode == "standard" or any(row.source == "user" for row in of_mode):
-                return of_mode
-            # The user's own price for the name comes before the list's price of the mode.
-            return of_mode + [row for row in rows if (row.vendor, row.model, row.mode, row.source) == (*own, "standard", "user")]
-        named = [row for row in rows if (row.vendor, row.model) == own and row.mode == "standard"]
-        found = [row for row in rows if (row.vendor, row.model) != own and row.mode == self.entry.mode]
-        users = [row for row in named if row.source == "user"]
-        if self.is_users:
-            return users + found
-        if is_other_list(self.vendor, self.entry.vendor) and len(named) > len(users):
-            return named
-        # A mode written into the name has the list's own rows of it; those under the name are what OpenCode adds up itself.
-        return named + found
-
-
-def find_periods(model: str, *, at: datetime, connection: sa.Connection | None = None) -> list[PricePeriod]:
-    """Return the rows that price one model, all of the mode that its calls are made in; those that were replaced are among them.
-
-    Args:
-        model: "vendor/model" as OpenCode writes it; without a vendor, the name of a model at its maker.
-        at: The time that "announced" is judged by, for the packaged prices.
-        connection: Where to look; the packaged prices where absent.
-    """
-    vendor, slash, name = model.partition("/")
-    if not slash:
-        vendor, name = next(((maker, model) for maker in MAKERS if resolve_model(maker, model)), ("", model))
-    if connection is None:
-        entry = resolve_model(vendor, name)
-        return [row for row in _packaged(at.date()) if (row.vendor, row.model, row.mode) == entry]
-    match = find_match(connection, vendor, name)
-    names = {(vendor, name), match.entry[:2] if match.entry else (vendor, name)}
-    is_named = sa.or_(*(sa.and_(PricePeriodRow.vendor == one, PricePeriodRow.model == other) for one, other in names))
-    return match.choose(stored_periods(connection, is_named))
-
-
-def find_match(connection: sa.Connection, vendor: str, model: str) -> Match:
-    """Find what prices a model: the user's alias, or what a rule finds.
-
-    Args:
-        connection: Any connection to the book.
-        vendor: OpenCode's provider id.
-        model: OpenCode's model id.
-    """
-    alias = connection.execute(
-        sa.select(ModelAlias.price_vendor, ModelAlias.price_model, ModelAlias.mode, ModelAlias.source).where(
-            ModelAlias.model_id == f"{vendor}/{model}"
-        )
-    ).one_or_none()
-    if alias is None:
-        return Match(vendor, model, resolve_model(vendor, model), is_users=False)
-    entry = Entry(alias.price_vendor, alias.price_model, alias.mode or "standard")
-    return Match(vendor, model, entry, is_users=alias.source == "user")
-
-
-def find_cells(model: str, *, at: datetime, connection: sa.Connection | None = None) -> list[PriceCell]:
-    """Return the cells that price one model; arguments as for `find_periods`."""
-    return price_cells(find_periods(model, at=at, connection=connection), mode=None)
-
-
-@lru_cache(maxsize=4)
-def _packaged(day: date) -> tuple[PricePeriod, ...]:
-    return tuple(seed_periods(day))
-
-
-def _period(values: Sequence[Any]) -> PricePeriod:
-    return PricePeriod(**dict(zip(_PERIOD_COLUMNS, values, strict=True)))
 
 
 def unpriced_models(connection: sa.Connection) -> list[tuple[str, int]]:

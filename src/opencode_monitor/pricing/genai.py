@@ -74,20 +74,16 @@ class _Condition:
     daily: tuple[int, int] | None = None
 
 
-def genai_periods(today: date) -> Iterator[PricePeriod]:
-    """Yield every price of genai-prices as rows of the book.
-
-    Args:
-        today: The UTC day of seeding. What begins later is provisional: announced prices have been called off before.
-    """
+def genai_periods() -> Iterator[PricePeriod]:
+    """Yield every price of genai-prices as rows of the book, those that are only announced among them."""
     for provider in PROVIDERS.values():
         for model in provider.models:
             standard = _standard_sets(provider, model)
             for index, (condition, prices) in enumerate(standard):
                 until = _taken_off(provider, model, standard[index + 1 :])
-                yield from _rows(provider, model, prices, condition, mode="standard", today=today, until=until)
+                yield from _rows(provider, model, prices, condition, mode="standard", until=until)
             for mode, condition, prices in _mode_sets(model, standard):
-                yield from _rows(provider, model, prices, condition, mode=mode, today=today)
+                yield from _rows(provider, model, prices, condition, mode=mode)
 
 
 def match(vendor: str, model: str) -> tuple[str, str] | None:
@@ -180,12 +176,9 @@ def _rows(
     condition: _Condition,
     *,
     mode: Mode,
-    today: date,
     until: datetime | None = None,
 ) -> Iterator[PricePeriod]:
     status: Status = "assumed" if _declared_free(provider, model, prices) else "confirmed"
-    if condition.since.date() > today:
-        status = "provisional"
     for above, tier in _tiers(provider, model, prices):
         yield make_period(
             _opencode_id(provider),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +12,7 @@ from opencode_monitor.pricing.catalog import BucketPrices, Mode, PricePeriod, St
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
 # OpenCode providers that are another door to the same vendor's price list. Subscriptions and resellers (opencode,
 # zai-coding-plan, kimi-for-coding, ...) sell the same models at other prices, so they are none of these.
@@ -45,10 +47,10 @@ def seed_periods(today: date) -> list[PricePeriod]:
     Returns:
         Rows with unique ids, in a fixed order. A model without a price for both input and output is not among them.
     """
-    # Imported here: the catalogue takes longer to load than most commands need, and most commands need no price.
-    from opencode_monitor.pricing.genai import genai_periods  # noqa: PLC0415
-
-    return [*genai_periods(today), *_plan_periods(), *_anthropic_periods(), *_deepseek_periods()]
+    return [
+        replace(row, status="provisional") if row.source == "genai-prices" and row.effective_from.date() > today else row
+        for row in _stated_periods()
+    ]
 
 
 def resolve_model(vendor: str, model: str) -> Entry | None:
@@ -98,8 +100,17 @@ def _without_mode(model: str) -> tuple[str, Mode | None]:
 
 
 @cache
+def _stated_periods() -> tuple[PricePeriod, ...]:
+    """List the rows once: to make them takes longer than to put them into a new book, and finding a model's entry needs them too."""
+    # Imported here: the catalogue takes longer to load than most commands need, and most commands need no price.
+    from opencode_monitor.pricing.genai import genai_periods  # noqa: PLC0415
+
+    return (*genai_periods(), *_plan_periods(), *_anthropic_periods(), *_deepseek_periods())
+
+
+@cache
 def _entries() -> frozenset[tuple[str, str, Mode]]:
-    return frozenset((row.vendor, row.model, row.mode) for row in seed_periods(date.max))
+    return frozenset((row.vendor, row.model, row.mode) for row in _stated_periods())
 
 
 def _plan_periods() -> Iterator[PricePeriod]:

@@ -34,18 +34,21 @@ _BUCKETS = (
 
 
 def placed_parts(
-    amounts: Sequence[str],
+    amounts: Sequence[str | sa.Label[Any]],
     *conditions: sa.ColumnElement[bool],
     of_steps: sa.ColumnElement[bool] | None = None,
     reported: sa.Subquery | None = None,
+    key: sa.ColumnElement[Any] | None = None,
 ) -> sa.Subquery:
     """Return parts with the step that each belongs to.
 
     Args:
-        amounts: Columns of `StepEvent` to have on the step's own part; they are NULL on every other part.
+        amounts: Columns of `StepEvent`, or what follows from it and its message, to have on the step's own part; they are NULL on every
+            other part.
         conditions: Which parts, and which messages; a message has to be looked at with all its parts.
         of_steps: The same of `StepEvent`, to spare reading them all.
         reported: What `reported_steps` made; its amount stands for the step's own `reported_cost_usd`.
+        key: What else tells the part, such as the number of its row; to be had as part_key.
 
     Returns:
         part_id, session_id, message_id, sequence_number, weight, step_id (of the step's own part alone), step_number (from 0 in each
@@ -55,7 +58,9 @@ def placed_parts(
     finishes_so_far = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id, order_by=Part.sequence_number, rows=(None, 0))
     finishes_before = finishes_so_far - sa.case((StepEvent.step_id.is_not(None), 1), else_=0)
     steps_in_message = sa.func.count(StepEvent.step_id).over(partition_by=Part.message_id)
-    columns = [getattr(StepEvent, amount) for amount in amounts]
+    columns = [getattr(StepEvent, amount) if isinstance(amount, str) else amount for amount in amounts]
+    if key is not None:
+        columns.append(key.label("part_key"))
     if reported is not None:
         columns.append(reported.c.reported_cost_usd)
     placed = (
@@ -77,21 +82,30 @@ def placed_parts(
     return placed.where(*conditions).subquery("placed")
 
 
-def weighed_parts(amounts: Sequence[str], *conditions: sa.ColumnElement[bool], reported: sa.Subquery | None = None) -> sa.Subquery:
+def weighed_parts(
+    amounts: Sequence[str | sa.Label[Any]],
+    *conditions: sa.ColumnElement[bool],
+    of_steps: sa.ColumnElement[bool] | None = None,
+    reported: sa.Subquery | None = None,
+    key: sa.ColumnElement[Any] | None = None,
+) -> sa.Subquery:
     """Return parts with what their step has to share, and how many of `SHARE_UNITS` of it are theirs.
 
     Args:
-        amounts: Columns of `StepEvent` to share.
+        amounts: As for `placed_parts`; what is to be shared.
         conditions: As for `placed_parts`.
+        of_steps: As for `placed_parts`.
         reported: As for `placed_parts`; `reported_cost_usd` is then one of the amounts.
+        key: As for `placed_parts`.
 
     Returns:
         part_id, message_id, step_number, is_step, units (0 for the step's own part, which gets what the others leave), and the amounts
         of the whole step on each of its parts.
     """
-    placed = placed_parts(amounts, *conditions, reported=reported)
+    placed = placed_parts(amounts, *conditions, of_steps=of_steps, reported=reported, key=key)
+    names = [amount if isinstance(amount, str) else amount.name for amount in amounts]
     if reported is not None:
-        amounts = [*amounts, "reported_cost_usd"]
+        names.append("reported_cost_usd")
     of_step = (placed.c.message_id, placed.c.step_number)
     whole = sa.func.sum(placed.c.weight).over(partition_by=of_step)
     is_step = placed.c.step_id.is_not(None)
@@ -102,7 +116,8 @@ def weighed_parts(amounts: Sequence[str], *conditions: sa.ColumnElement[bool], r
         placed.c.step_number,
         is_step.label("is_step"),
         sa.case((is_step, 0), else_=units).label("units"),
-        *(sa.func.max(placed.c[amount]).over(partition_by=of_step).label(amount) for amount in amounts),
+        *(() if key is None else (placed.c.part_key,)),
+        *(sa.func.max(placed.c[name]).over(partition_by=of_step).label(name) for name in names),
     ).subquery("weighed")
 
 

@@ -13,12 +13,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from opencode_monitor.pricing.tokens import ZERO, Release, TokenBuckets, release_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 METHOD_VERSION = 1
 """Counts up when a rule or a constant changes."""
@@ -281,25 +282,33 @@ def estimate_calls(
     *,
     usual: Callable[[MessageFacts], UsualCall | None],
     now: datetime,
+    candidates: Iterable[int] | None = None,
 ) -> list[Estimate]:
     """Estimate the calls of a session that left a message and no usage.
 
     Args:
         session_id: The session.
         version: The OpenCode version of the session.
-        messages: All its messages, oldest first.
+        messages: All its messages, oldest first; of most sessions, few of them are looked at.
         usual: How the first call of a session usually looks, for a message like this one.
         now: The time of the import.
+        candidates: The places of the assistant's messages without recorded usage, where the caller knows them.
 
     Returns:
         One estimate for each such call.
     """
     release = release_of(version)
-    # A session that 1.x began and 2.x goes on with keeps its version: there, recorded calls have no step.
-    marks_steps = release < _WITHOUT_STEPS and not any(message.calls and not message.has_step for message in messages)
+
+    @cache
+    def marks_steps() -> bool:
+        # A session that 1.x began and 2.x goes on with keeps its version: there, recorded calls have no step.
+        return release < _WITHOUT_STEPS and not any(message.calls and not message.has_step for message in messages)
+
     estimates = []
-    for place, message in enumerate(messages):
-        kind = judge(message, is_newest=place == len(messages) - 1, now=now, marks_steps=marks_steps)
+    for place in range(len(messages)) if candidates is None else candidates:
+        message = messages[place]
+        is_in_doubt = message.has_tool and not message.has_step
+        kind = judge(message, is_newest=place == len(messages) - 1, now=now, marks_steps=is_in_doubt and marks_steps())
         if kind is not None:
             prompt, method = _estimate_prompt(messages, place, usual)
             estimates.append(
@@ -323,8 +332,7 @@ def _estimate_prompt(
     message = messages[place]
     before = _nearest(messages, range(place - 1, -1, -1))
     if before is not None:
-        is_cached = any(other.calls and _is_served(other) and other.model_id == message.model_id for other in messages)
-        return _after(messages[before], message, messages[before + 1 : place], is_cached=is_cached), Method.PREVIOUS_CALL
+        return _after(messages, before, place), Method.PREVIOUS_CALL
     after = _nearest(messages, range(place + 1, len(messages)))
     if after is not None:
         prompt = max(_context(messages[after]) - sum(_added_tokens(between) for between in messages[place:after]), 0)
@@ -344,19 +352,20 @@ def _nearest(messages: Sequence[MessageFacts], places: range) -> int | None:
     return None
 
 
-def _after(previous: MessageFacts, message: MessageFacts, between: Sequence[MessageFacts], *, is_cached: bool) -> TokenBuckets:
+def _after(messages: Sequence[MessageFacts], before: int, place: int) -> TokenBuckets:
     """Estimate the prompt of the call after a recorded one: what that one had, what it wrote, and what has come since.
 
-    A cache that keeps by itself is judged by whether it ever served the session (`is_cached`), one that is written to by its lifetime.
+    A cache that keeps by itself is judged by whether it ever served the session, one that is written to by its lifetime.
     """
+    previous, message = messages[before], messages[place]
     known = _context(previous)
-    added = _added_tokens(previous) + sum(_added_tokens(one) for one in between)
+    added = _added_tokens(previous) + sum(_added_tokens(one) for one in messages[before + 1 : place])
     is_warm = previous.model_id == message.model_id
     if _writes_cache(message.model_id):
         is_warm = is_warm and (previous.buckets.cache_write_tokens > 0 or _is_served(previous)) and _is_within(previous, message)
         if is_warm:
             return TokenBuckets(cache_read_tokens=known, cache_write_tokens=added)
-    elif is_warm and is_cached:
+    elif is_warm and any(other.calls and _is_served(other) and other.model_id == message.model_id for other in messages):
         return TokenBuckets(cache_read_tokens=known, input_tokens=added)
     return _uncached(message.model_id, known + added)
 

@@ -80,8 +80,8 @@ def show(state: State, model: str, at: str | None, as_json: bool) -> None:
 
     A * marks what prices a call made now. What was replaced by a later edition of itself is marked so.
     """
-    from opencode_monitor.pricing.book import find_periods  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.catalog import current_rows, price_cells  # noqa: PLC0415 - as above
+    from opencode_monitor.pricing.lookup import find_periods  # noqa: PLC0415 - as above
 
     moment = now() if at is None else parse_when(at, tz=state.zone, now=now())
     with state.sessions()() as session:
