@@ -21,7 +21,7 @@ import duckdb_engine
 import sqlalchemy as sa
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS, PGDDLCompiler, PGIdentifierPreparer
 from sqlalchemy.engine import reflection
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.reflection import Inspector
@@ -53,6 +53,17 @@ _TYPES: dict[str, type[sqltypes.TypeEngine[Any]]] = {
     "TIMESTAMP": sqltypes.TIMESTAMP,
     "UUID": sqltypes.UUID,
     "VARCHAR": sqltypes.VARCHAR,
+}
+
+# DuckDB's reserved words that PostgreSQL's list lacks.
+_RESERVED_BESIDE_POSTGRESQL = {
+    *("describe", "lambda", "lateral", "pivot", "pivot_longer", "pivot_wider", "qualify", "show", "summarize", "unpivot"),
+}
+
+# Settings of `db.engine`, none of which is an extension's.
+_DUCKDBS_OWN = {
+    *("autoinstall_known_extensions", "autoload_known_extensions", "checkpoint_threshold", "memory_limit", "python_enable_replacements"),
+    *("temp_directory", "threads"),
 }
 
 _umask_lock = threading.RLock()
@@ -96,6 +107,16 @@ class _DdlCompiler(PGDDLCompiler):
         return re.sub(r" USING \w+ ", " ", statement, count=1)
 
 
+class _Preparer(duckdb_engine.DuckDBIdentifierPreparer):
+    """duckdb-engine's, which asks DuckDB for its reserved words, once for each engine, and makes a database for it, in 20 ms."""
+
+    reserved_words = RESERVED_WORDS | _RESERVED_BESIDE_POSTGRESQL
+
+    def __init__(self, dialect: sa.Dialect, **kwargs: Any) -> None:
+        """Skip the question."""
+        PGIdentifierPreparer.__init__(self, dialect, **kwargs)
+
+
 class DuckDBDialect(duckdb_engine.Dialect):
     """duckdb-engine's dialect with reflection of the current database and schema."""
 
@@ -107,6 +128,7 @@ class DuckDBDialect(duckdb_engine.Dialect):
     supports_native_decimal = True
 
     ddl_compiler = _DdlCompiler
+    preparer = _Preparer
 
     # PostgreSQL's inspector asks for enums, domains and oids, which have no meaning here.
     inspector = Inspector  # type: ignore[assignment] # duckdb-engine promises more than it answers
@@ -117,12 +139,21 @@ class DuckDBDialect(duckdb_engine.Dialect):
         The zone matters because `now()` is an instant, and a TIMESTAMP column stores the clock time of the session.
         """
         with owner_only():
-            connection = super().connect(*cargs, **cparams)
+            connection = self._open(*cargs, **cparams)
         connection.spill_directory = None
         if not cparams["database"].startswith(MEMORY):
             make_spill_directory(connection, cparams["database"])
         connection.execute("SET TimeZone = 'UTC'")
         return connection
+
+    def _open(self, *cargs: Any, url_config: dict[str, Any] | None = None, **cparams: Any) -> Any:
+        """Open the file by duckdb-engine, which tells DuckDB's settings from those of extensions: where there are others than DuckDB's.
+
+        To tell them it makes a database in memory and asks that, in 25 ms at the start of every command.
+        """
+        if url_config or not cparams.get("config", {}).keys() <= _DUCKDBS_OWN:
+            return super().connect(*cargs, url_config=url_config or {}, **cparams)
+        return duckdb_engine.ConnectionWrapper(duckdb.connect(*cargs, **cparams))
 
     def do_commit(self, dbapi_connection: Any) -> None:
         """Commit; this is when DuckDB makes its write-ahead log."""

@@ -61,6 +61,8 @@ def mark_copies(connection: sa.Connection, scope: sa.FromClause) -> set[str]:
     changed = connection.execute(
         sa.select(twins.c.message_id, twins.c.session_id, copied_from).where(copied_from.is_distinct_from(twins.c.copied_from))
     ).all()
+    if not changed:
+        return set()
     columns = (sa.Column("message_id", sa.Text()), sa.Column("copied_from", sa.Text()))
     with staged(connection, "copy_marks", columns, [(row[0], row[2]) for row in changed]) as marks:
         connection.execute(sa.update(Message).values(copied_from=marks.c.copied_from).where(Message.message_id == marks.c.message_id))

@@ -324,9 +324,10 @@ def _write(
         ).all()
     }
     gone = sorted(stored.keys() - {estimate.unrecorded_id for estimate in estimates})
-    with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
-        is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
-        connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
+    if gone:
+        with staged(connection, "gone_estimates", _UNRECORDED_ID, [(unrecorded_id,) for unrecorded_id in gone]) as outdated:
+            is_outdated = UnrecordedCall.unrecorded_id.in_(sa.select(outdated.c.unrecorded_id))
+            connection.execute(sa.delete(UnrecordedCall).where(is_outdated))
     periods = _periods_by_model(connection, estimates)
     rows = []
     for estimate in estimates:
