@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
 import shutil
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Compiled
 
+    Fill = Callable[[Session], None]
+
 
 # A busy machine is no failure: how fast things are is measured in benchmarks/.
 for profile in ("project", "full"):
     hypothesis.settings.register_profile(profile, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
+
+NAMES_OF_DATABASES = {"database_url", "duckdb_url", "migrated_duckdb_url", "migrated_postgresql_url", "postgresql_url"}
+"""Fixtures of a test that do not leave it to `engine` which database it has."""
 
 AS_FILES = "STRATEGY FILE_COPY"
 """How PostgreSQL copies a template three times as fast: not by way of its log, which nobody will read."""
@@ -89,6 +96,55 @@ STATEMENTS = StatementCache()
 def _share_compiled_statements(connection: sa.Connection) -> None:
     """Compile a statement once in a run, not once for each test's engine: that was a third of an import's time."""
     connection.execution_options(compiled_cache=STATEMENTS)
+
+
+COMMITS = Counter[str]()
+
+
+@sa.event.listens_for(sa.Engine, "commit")
+def _count_commit(_connection: sa.Connection) -> None:
+    COMMITS["all"] += 1
+
+
+class Spares:
+    """Open databases that one test after another gets, as long as none commits anything: to make one takes longer than most tests.
+
+    They are at head, and empty or as a function has filled them, which is done once.
+    """
+
+    def __init__(self, make: Callable[[Fill | None], contextlib.AbstractContextManager[str]]) -> None:
+        self._make = make
+        self._open: dict[Fill | None, tuple[sa.Engine, contextlib.ExitStack]] = {}
+
+    @contextlib.contextmanager
+    def lend(self, request: pytest.FixtureRequest, fill: Fill | None = None) -> Iterator[sa.Engine]:
+        """Have one for a test, and remove it afterwards where the test committed something, or failed and may still hold it."""
+        before = (COMMITS["all"], request.session.testsfailed)
+        if fill not in self._open:
+            with contextlib.ExitStack() as stack:
+                engine = create_database_engine(stack.enter_context(self._make(fill)), wait_seconds=5)
+                stack.callback(engine.dispose)
+                # DuckDB opens a file in 20 ms, and writes its log into it at the last close: kept open, it does both once.
+                stack.enter_context(engine.connect())
+                self._open[fill] = engine, stack.pop_all()
+                before = (COMMITS["all"], before[1])
+        # With options, even none, it is an engine of its own: what listens to it does not listen to the next test's.
+        yield self._open[fill][0].execution_options()
+        if before != (COMMITS["all"], request.session.testsfailed):
+            self._open.pop(fill)[1].close()
+
+    def close(self) -> None:
+        """Remove all."""
+        while self._open:
+            self._open.popitem()[1][1].close()
+
+
+def _filled(url: str, fill: Fill) -> None:
+    engine = create_database_engine(url)
+    with Session(engine) as session:
+        fill(session)
+        session.commit()
+    engine.dispose()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -202,6 +258,58 @@ def _seed_prices(url: str) -> None:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def duckdb_spares(
+    make_once: Callable[[str, Callable[[Path], None]], Path], duckdb_at_head: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Spares]:
+    """Keep DuckDB files from test to test."""
+
+    def template(fill: Fill) -> Path:
+        def write(file: Path) -> None:
+            shutil.copy(duckdb_at_head, file)
+            _filled(f"duckdb:///{file}", fill)
+
+        return make_once(f"{fill.__module__}.{fill.__qualname__}", write)
+
+    @contextlib.contextmanager
+    def make(fill: Fill | None) -> Iterator[str]:
+        directory = tmp_path_factory.mktemp("spare")
+        yield f"duckdb:///{shutil.copy(duckdb_at_head if fill is None else template(fill), directory / 'monitor.duckdb')}"
+        shutil.rmtree(directory)
+
+    spares = Spares(make)
+    yield spares
+    spares.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_spares(postgres_server: str, postgresql_at_head: str) -> Iterator[Spares]:
+    """Keep PostgreSQL databases from test to test."""
+    with contextlib.ExitStack() as stack:
+        templates: dict[Fill | None, str] = {None: postgresql_at_head}
+
+        def make(fill: Fill | None) -> contextlib.AbstractContextManager[str]:
+            if fill is not None and fill not in templates:
+                url = stack.enter_context(_copied(postgres_server, postgresql_at_head))
+                _filled(url, fill)
+                templates[fill] = str(sa.make_url(url).database)
+            return _copied(postgres_server, templates[fill])
+
+        spares = Spares(make)
+        stack.callback(spares.close)
+        yield spares
+
+
+@contextlib.contextmanager
+def _copied(server: str, template: str) -> Iterator[str]:
+    """Have a copy of a PostgreSQL database."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {AS_FILES}")
+        yield server.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def migrated_duckdb_url(duckdb_at_head: Path, duckdb_url: str) -> str:
     """Name an empty DuckDB file at head, where one engine is enough."""
@@ -212,31 +320,49 @@ def migrated_duckdb_url(duckdb_at_head: Path, duckdb_url: str) -> str:
 @pytest.fixture
 def migrated_postgresql_url(postgres_server: str, postgresql_at_head: str) -> Iterator[str]:
     """Make a PostgreSQL database at head for one test."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql_at_head} {AS_FILES}")
-        yield postgres_server.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with _copied(postgres_server, postgresql_at_head) as url:
+        yield url
 
 
 @pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Name the kind of database, once each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest) -> str:
     """Name an empty database at head, once on each engine."""
-    url: str = request.getfixturevalue(f"migrated_{request.param}_url")
+    url: str = request.getfixturevalue(f"migrated_{database_kind}_url")
     return url
 
 
 @pytest.fixture
-def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+def engine(database_kind: str, request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
     """Open an empty database at head, once on each engine."""
-    engine = create_database_engine(database_url, wait_seconds=5)
-    if request.node.get_closest_marker("opened_elsewhere"):
+    is_elsewhere = request.node.get_closest_marker("opened_elsewhere") is not None
+    # Who names the database may write to it by other means than an engine's commit.
+    if not is_elsewhere and NAMES_OF_DATABASES.isdisjoint(request.fixturenames):
+        spares: Spares = request.getfixturevalue(f"{database_kind}_spares")
+        with spares.lend(request) as engine:
+            yield engine
+        return
+    engine = create_database_engine(request.getfixturevalue("database_url"), wait_seconds=5)
+    if is_elsewhere:
         yield engine
     else:
-        # DuckDB opens a file in 20 ms, and writes its log into it at the last close: kept open, it does both once in a test.
-        with engine.connect():
+        with engine.connect():  # as in `Spares`
             yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def filled(database_kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[Fill], Session]]:
+    """Return what opens a session on a database that a function has filled, once in a run, on each engine."""
+    spares: Spares = request.getfixturevalue(f"{database_kind}_spares")
+    with contextlib.ExitStack() as stack:
+        yield lambda fill: stack.enter_context(Session(stack.enter_context(spares.lend(request, fill))))
 
 
 @pytest.fixture
