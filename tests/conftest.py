@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Compiled
 
-    Fill = Callable[[Session], None]
+    FilledEngine = Callable[[str, Callable[[sa.Engine], None]], sa.Engine]
 
 
 # A busy machine is no failure: how fast things are is measured in benchmarks/.
@@ -106,45 +107,61 @@ def _count_commit(_connection: sa.Connection) -> None:
     COMMITS["all"] += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What a database is filled with.
+
+    Attributes:
+        name: What it is known by.
+        write: Writes it.
+    """
+
+    name: str
+    write: Callable[[sa.Engine], None] | None = field(compare=False)
+
+    def into(self, url: str) -> None:
+        """Fill a database."""
+        engine = create_database_engine(url)
+        if self.write is not None:
+            with engine.connect():  # as in `Spares`
+                self.write(engine)
+        engine.dispose()
+
+
+EMPTY = Filling("empty", None)
+
+
 class Spares:
     """Open databases that one test after another gets, as long as none commits anything: to make one takes longer than most tests.
 
     They are at head, and empty or as a function has filled them, which is done once.
     """
 
-    def __init__(self, make: Callable[[Fill | None], contextlib.AbstractContextManager[str]]) -> None:
+    def __init__(self, make: Callable[[Filling], contextlib.AbstractContextManager[str]]) -> None:
         self._make = make
-        self._open: dict[Fill | None, tuple[sa.Engine, contextlib.ExitStack]] = {}
+        self._open: dict[Filling, tuple[sa.Engine, contextlib.ExitStack]] = {}
 
     @contextlib.contextmanager
-    def lend(self, request: pytest.FixtureRequest, fill: Fill | None = None) -> Iterator[sa.Engine]:
+    def lend(self, request: pytest.FixtureRequest, filling: Filling = EMPTY) -> Iterator[sa.Engine]:
         """Have one for a test, and remove it afterwards where the test committed something, or failed and may still hold it."""
         before = (COMMITS["all"], request.session.testsfailed)
-        if fill not in self._open:
+        if filling not in self._open:
             with contextlib.ExitStack() as stack:
-                engine = create_database_engine(stack.enter_context(self._make(fill)), wait_seconds=5)
+                engine = create_database_engine(stack.enter_context(self._make(filling)), wait_seconds=5)
                 stack.callback(engine.dispose)
                 # DuckDB opens a file in 20 ms, and writes its log into it at the last close: kept open, it does both once.
                 stack.enter_context(engine.connect())
-                self._open[fill] = engine, stack.pop_all()
+                self._open[filling] = engine, stack.pop_all()
                 before = (COMMITS["all"], before[1])
         # With options, even none, it is an engine of its own: what listens to it does not listen to the next test's.
-        yield self._open[fill][0].execution_options()
+        yield self._open[filling][0].execution_options()
         if before != (COMMITS["all"], request.session.testsfailed):
-            self._open.pop(fill)[1].close()
+            self._open.pop(filling)[1].close()
 
     def close(self) -> None:
         """Remove all."""
         while self._open:
             self._open.popitem()[1][1].close()
-
-
-def _filled(url: str, fill: Fill) -> None:
-    engine = create_database_engine(url)
-    with Session(engine) as session:
-        fill(session)
-        session.commit()
-    engine.dispose()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -264,17 +281,15 @@ def duckdb_spares(
 ) -> Iterator[Spares]:
     """Keep DuckDB files from test to test."""
 
-    def template(fill: Fill) -> Path:
+    @contextlib.contextmanager
+    def make(filling: Filling) -> Iterator[str]:
         def write(file: Path) -> None:
             shutil.copy(duckdb_at_head, file)
-            _filled(f"duckdb:///{file}", fill)
+            filling.into(f"duckdb:///{file}")
 
-        return make_once(f"{fill.__module__}.{fill.__qualname__}", write)
-
-    @contextlib.contextmanager
-    def make(fill: Fill | None) -> Iterator[str]:
         directory = tmp_path_factory.mktemp("spare")
-        yield f"duckdb:///{shutil.copy(duckdb_at_head if fill is None else template(fill), directory / 'monitor.duckdb')}"
+        template = duckdb_at_head if filling == EMPTY else make_once(filling.name, write)
+        yield f"duckdb:///{shutil.copy(template, directory / 'monitor.duckdb')}"
         shutil.rmtree(directory)
 
     spares = Spares(make)
@@ -286,14 +301,14 @@ def duckdb_spares(
 def postgresql_spares(postgres_server: str, postgresql_at_head: str) -> Iterator[Spares]:
     """Keep PostgreSQL databases from test to test."""
     with contextlib.ExitStack() as stack:
-        templates: dict[Fill | None, str] = {None: postgresql_at_head}
+        templates = {EMPTY: postgresql_at_head}
 
-        def make(fill: Fill | None) -> contextlib.AbstractContextManager[str]:
-            if fill is not None and fill not in templates:
+        def make(filling: Filling) -> contextlib.AbstractContextManager[str]:
+            if filling not in templates:
                 url = stack.enter_context(_copied(postgres_server, postgresql_at_head))
-                _filled(url, fill)
-                templates[fill] = str(sa.make_url(url).database)
-            return _copied(postgres_server, templates[fill])
+                filling.into(url)
+                templates[filling] = str(sa.make_url(url).database)
+            return _copied(postgres_server, templates[filling])
 
         spares = Spares(make)
         stack.callback(spares.close)
@@ -358,11 +373,29 @@ def engine(database_kind: str, request: pytest.FixtureRequest) -> Iterator[sa.En
 
 
 @pytest.fixture
-def filled(database_kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[Fill], Session]]:
-    """Return what opens a session on a database that a function has filled, once in a run, on each engine."""
+def filled_engine(database_kind: str, request: pytest.FixtureRequest) -> Iterator[FilledEngine]:
+    """Return what opens a database that a function has filled, once in a run, on each engine; the name stands for what it wrote."""
     spares: Spares = request.getfixturevalue(f"{database_kind}_spares")
     with contextlib.ExitStack() as stack:
-        yield lambda fill: stack.enter_context(Session(stack.enter_context(spares.lend(request, fill))))
+        yield lambda name, write: stack.enter_context(spares.lend(request, Filling(name, write)))
+
+
+@pytest.fixture
+def filled(
+    filled_engine: FilledEngine,
+) -> Iterator[Callable[[Callable[[Session], None]], Session]]:
+    """Return what opens a session on a database that a function has filled, once in a run, on each engine."""
+
+    def open_session(fill: Callable[[Session], None]) -> Session:
+        def write(engine: sa.Engine) -> None:
+            with Session(engine) as session:
+                fill(session)
+                session.commit()
+
+        return stack.enter_context(Session(filled_engine(f"{fill.__module__}.{fill.__qualname__}", write)))
+
+    with contextlib.ExitStack() as stack:
+        yield open_session
 
 
 @pytest.fixture
