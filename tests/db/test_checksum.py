@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from opencode_monitor.db.checksum import Checksum, checksum
+from opencode_monitor.db.checksum import Checksum, checksum, table_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,3 +54,23 @@ def test_from_json_returns_what_as_json_wrote(connection: sa.Connection) -> None
 
 def test_checksum_of_no_rows_is_zero(connection: sa.Connection) -> None:
     assert checksum(connection, "(SELECT 'a' AS id WHERE 1 = 0)", ["id"], ["id"]) == Checksum(0, {"id": (0, "0")})
+
+
+def test_checksum_of_no_rows_has_no_values_in_any_column(connection: sa.Connection) -> None:
+    columns = [f"c{number}" for number in range(8)]
+    nothing = f"(SELECT {', '.join(f'1 AS {name}' for name in columns)} WHERE 1 = 0)"
+
+    assert checksum(connection, nothing, ["c0"], columns) == Checksum(0, dict.fromkeys(columns, (0, "0")))
+
+
+@pytest.mark.parametrize(
+    ("key", "covered"), [("", []), (", PRIMARY KEY (id)", ["id", "v", "n"]), (", PRIMARY KEY (v, id)", ["id", "v", "n"])]
+)
+def test_table_checksum_is_over_the_key_in_its_order_and_all_columns(connection: sa.Connection, key: str, covered: list[str]) -> None:
+    connection.exec_driver_sql(f'CREATE TABLE "An odd.name" (id TEXT, v TEXT, n INTEGER{key})')
+    connection.exec_driver_sql("""INSERT INTO "An odd.name" VALUES ('a', 'x', 1), ('b', 'y', 2)""")
+
+    found = table_checksum(connection, "An odd.name")
+
+    order = ["v", "id"] if "v, id" in key else ["id"]
+    assert found == (checksum(connection, '"An odd.name"', order, covered) if covered else Checksum(2, {}))
