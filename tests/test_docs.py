@@ -19,6 +19,7 @@ import click
 import pytest
 import sqlalchemy as sa
 
+import forked
 from commands import run
 from opencode_monitor.cli.app import cli
 from opencode_monitor.db.engine import create_database_engine
@@ -131,9 +132,7 @@ def test_documents_python_example_runs(example: str, demo_database: Path, tmp_pa
     database = shutil.copy(demo_database, tmp_path / "monitor.duckdb")
     environment = {**os.environ, "OPENCODE_MONITOR_DATABASE_URL": f"duckdb:///{database}", "OPENCODE_MONITOR_TZ": "UTC"}
 
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = forked.run(f"import warnings\nwarnings.simplefilter('error')\n{example}", cwd=tmp_path, env=environment)
 
     assert result.returncode == 0, result.stderr
 

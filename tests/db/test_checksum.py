@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from opencode_monitor.db.checksum import Checksum, checksum, row_counts
+from opencode_monitor.db.checksum import Checksum, checksum, row_counts, table_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +74,16 @@ def test_row_counts_are_those_of_each_table_in_their_order(connection: sa.Connec
 
     assert list(found.items()) == [("order", 1), ("one", 2)]
     assert row_counts(connection, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "covered"), [("", []), (", PRIMARY KEY (id)", ["id", "v", "n"]), (", PRIMARY KEY (v, id)", ["id", "v", "n"])]
+)
+def test_table_checksum_is_over_the_key_in_its_order_and_all_columns(connection: sa.Connection, key: str, covered: list[str]) -> None:
+    connection.exec_driver_sql(f'CREATE TABLE "An odd.name" (id TEXT, v TEXT, n INTEGER{key})')
+    connection.exec_driver_sql("""INSERT INTO "An odd.name" VALUES ('a', 'x', 1), ('b', 'y', 2)""")
+
+    found = table_checksum(connection, "An odd.name")
+
+    order = ["v", "id"] if "v, id" in key else ["id"]
+    assert found == (checksum(connection, '"An odd.name"', order, covered) if covered else Checksum(2, {}))

@@ -17,8 +17,8 @@ from alembic.runtime.migration import MigrationContext
 
 from opencode_monitor.db.autogenerate import compare_server_default, compare_type, include_object
 from opencode_monitor.db.base import NAMING_CONVENTION
-from opencode_monitor.db.dialect import DuckDBDialect, integer_division
-from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.db.dialect import _DUCKDBS_OWN, DuckDBDialect, integer_division
+from opencode_monitor.db.engine import DUCKDB_SETTINGS, LOADING_SETTINGS, create_database_engine
 from opencode_monitor.db.types import Json, Money, UtcDateTime
 from opencode_monitor.errors import DatabaseBusyError
 
@@ -507,3 +507,20 @@ def test_compare_server_default_spelling_does_not_matter(duckdb_engine: sa.Engin
         context = MigrationContext.configure(connection)
 
         assert compare_server_default(context, column, column, other, None, rendered) is differs
+
+
+def test_connect_takes_for_duckdbs_own_what_the_engine_sets_and_duckdb_knows(duckdb_engine: sa.Engine) -> None:
+    with duckdb_engine.connect() as connection:
+        known = set(connection.exec_driver_sql("SELECT name FROM duckdb_settings()").scalars())
+
+    assert DUCKDB_SETTINGS.keys() | LOADING_SETTINGS.keys() <= _DUCKDBS_OWN
+    assert known >= _DUCKDBS_OWN
+
+
+def test_connect_setting_in_the_url_is_the_databases(tmp_path: Path) -> None:
+    engine = create_database_engine(f"duckdb:///{tmp_path / 'monitor.duckdb'}?memory_limit=3GB&Calendar=japanese")
+
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT current_setting('memory_limit'), current_setting('Calendar')").one()
+
+    assert tuple(found) == ("2.7 GiB", "japanese")

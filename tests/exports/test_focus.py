@@ -17,6 +17,8 @@ from opencode_monitor.repositories import BillingRepository, CostRepository, Tim
 from opencode_monitor.testing.builders import NOON, Step, add_call, add_project, add_session, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session as DatabaseSession
 
 ALL_TIME = TimeRange()
@@ -34,9 +36,8 @@ def as_dicts(session: DatabaseSession, time_range: TimeRange = ALL_TIME, **optio
     return [dict(zip([column.name for column in columns], row, strict=True)) for row in rows]
 
 
-@pytest.fixture
-def spent(session: DatabaseSession) -> DatabaseSession:
-    """Two calls of a day and model, one of another day, one without a price, and a fork's copy."""
+def spend(session: DatabaseSession) -> None:
+    """Add two calls of a day and model, one of another day, one without a price, and a fork's copy."""
     add_project(session, name="shop")
     add_session(session, project_id="prj_1")
     sonnet = "anthropic/claude-sonnet-4"
@@ -47,8 +48,12 @@ def spent(session: DatabaseSession) -> DatabaseSession:
     add_call(session, "msg_5", model_id=sonnet, steps=[Step(1_000_000, output_tokens=10)])
     settle(session)
     session.get_one(Message, "msg_5").copied_from = "msg_1"
-    session.flush()
-    return session
+
+
+@pytest.fixture
+def spent(filled: Callable[[Callable[[DatabaseSession], None]], DatabaseSession]) -> DatabaseSession:
+    """Two calls of a day and model, one of another day, one without a price, and a fork's copy."""
+    return filled(spend)
 
 
 def test_focus_rows_have_the_mandatory_columns_and_mark_their_own(spent: DatabaseSession) -> None:

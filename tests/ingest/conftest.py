@@ -10,9 +10,13 @@ import psycopg
 import pytest
 
 from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.ingest.pipeline import import_sources
+from opencode_monitor.pricing.book import add_periods
+from opencode_monitor.pricing.catalog import user_period
+from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import sqlalchemy as sa
 
@@ -23,6 +27,25 @@ NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 def real() -> Path:
     """Stores that OpenCode itself has written, each with the provider's ledger."""
     return Path(__file__).parents[1] / "fixtures" / "opencode"
+
+
+@pytest.fixture
+def imported(filled_engine: Callable[[str, Callable[[sa.Engine], None]], sa.Engine], real: Path) -> Callable[..., sa.Engine]:
+    """Return what opens a database with one of the real stores in it, imported once in a run, on each engine."""
+
+    def open_imported(name: str, *, priced: bool = False) -> sa.Engine:
+        """With a price for the model that the packaged list does not know, if asked for."""
+
+        def write(engine: sa.Engine) -> None:
+            if priced:
+                period = user_period("deepseek", "deepseek-chat", input="0.28", output="0.42", cache_read="0.028", cache_write="0")
+                with engine.begin() as connection:
+                    add_periods(connection, [period], now=NOW)
+            import_sources(engine, find_sources(real / name, {}), now=NOW)
+
+        return filled_engine(f"{name}{'-priced' if priced else ''}", write)
+
+    return open_imported
 
 
 @pytest.fixture

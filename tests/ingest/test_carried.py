@@ -15,12 +15,11 @@ import stores
 from opencode_monitor.ingest.carried import CarriedSummary, compute_carried
 from opencode_monitor.ingest.pipeline import import_sources
 from opencode_monitor.models import CarriedCost
-from opencode_monitor.pricing.book import add_periods
-from opencode_monitor.pricing.catalog import user_period
 from opencode_monitor.repositories import CarriedRepository
 from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -54,11 +53,8 @@ def rows(engine: sa.Engine) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("name", ["json-1.1.65", "sqlite-1.3.2", "upgraded-1.1.65-to-1.2.27", "sqlite-1.18.33"])
-def test_compute_carried_real_store_sums_to_the_ledgers_input_side(engine: sa.Engine, real: Path, name: str) -> None:
-    period = user_period("deepseek", "deepseek-chat", input="0.28", output="0.42", cache_read="0.028", cache_write="0")
-    with engine.begin() as connection:
-        add_periods(connection, [period], now=NOW)
-    load(engine, real / name)
+def test_compute_carried_real_store_sums_to_the_ledgers_input_side(imported: Callable[..., sa.Engine], real: Path, name: str) -> None:
+    engine = imported(name, priced=True)
 
     compute_carried(engine)
 

@@ -27,7 +27,7 @@ from opencode_monitor.repositories import CostRepository, Interval
 from opencode_monitor.sources.discover import SourceLocation, find_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -134,8 +134,10 @@ class TestRealStores:
         assert summary.counts.new == summary.read
         assert not summary.skipped
 
-    def test_import_sources_era_that_bills_reasoning_twice_differs_by_exactly_the_reasoning(self, engine: sa.Engine, real: Path) -> None:
-        load(engine, real / "sqlite-1.3.2")
+    def test_import_sources_era_that_bills_reasoning_twice_differs_by_exactly_the_reasoning(
+        self, imported: Callable[..., sa.Engine]
+    ) -> None:
+        engine = imported("sqlite-1.3.2")
 
         with DatabaseSession(engine) as session:
             rows = {row.model: row for row in CostRepository(session).by_model() if row.calls}
@@ -151,10 +153,8 @@ class TestRealStores:
         assert surplus["openrouter/anthropic/claude-sonnet-4.5"] == Decimal("0.00204")
 
     @pytest.mark.parametrize("name", STORES)
-    def test_import_sources_real_store_passes_the_recomputation(self, engine: sa.Engine, real: Path, name: str) -> None:
-        load(engine, real / name)
-
-        with engine.connect() as connection:
+    def test_import_sources_real_store_passes_the_recomputation(self, imported: Callable[..., sa.Engine], name: str) -> None:
+        with imported(name).connect() as connection:
             check = check_costs(connection, now=NOW)
 
         assert (check.found, check.differences) == (0, [])
@@ -204,10 +204,8 @@ class TestRealStores:
         assert [location.kind for location in locations] == [first, "sqlite" if first == "json" else "json"]
         assert dump(engine, BOOKKEEPING) == dump(other_engine, BOOKKEEPING)
 
-    def test_import_sources_fork_adds_its_new_calls_only(self, engine: sa.Engine, real: Path) -> None:
-        load(engine, real / "sqlite-1.18.33")
-
-        with engine.connect() as connection:
+    def test_import_sources_fork_adds_its_new_calls_only(self, imported: Callable[..., sa.Engine]) -> None:
+        with imported("sqlite-1.18.33").connect() as connection:
             by_basis = connection.execute(
                 sa.text(
                     "SELECT cost_basis, count(*), sum(message_cost_usd) FROM messages"

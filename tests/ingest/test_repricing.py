@@ -24,6 +24,8 @@ from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_sessio
 from properties import on_database
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
 ALL = RepriceScope()
@@ -31,7 +33,7 @@ GPT = "openai/gpt-5"
 
 
 def fill(session: Session) -> None:
-    """Two sessions: Sonnet on two days, and gpt-5 with a copy of the first call; each costs what the packaged list says."""
+    """Add two sessions: Sonnet on two days, and gpt-5 with a copy of the first call; each costs what the packaged list says."""
     add_session(session, "ses_1")
     add_session(session, "ses_2", created_at=NOON + timedelta(hours=2))
     first = ((1_000_000, 0, 0, 0, 0), (7, 0, 0, 3, 0))
@@ -40,6 +42,12 @@ def fill(session: Session) -> None:
     add_call(session, "msg_3", "ses_2", model_id=GPT, steps=((1_000, 0, 0, 10, 0),))
     add_call(session, "msg_4", "ses_2", steps=first)
     backfill(session.connection(), now=NOON)
+
+
+@pytest.fixture
+def called(filled: Callable[[Callable[[Session], None]], Session]) -> Session:
+    """A database with the two sessions."""
+    return filled(fill)
 
 
 def state(session: Session) -> dict[str, Any]:
@@ -68,27 +76,25 @@ def set_sonnet(session: Session, usd: int | str = 1) -> str:
     return added.price_id
 
 
-def test_plan_repricing_shows_model_and_day_in_the_zone_and_changes_nothing(session: Session) -> None:
-    fill(session)
-    set_sonnet(session)
-    before = state(session)
+def test_plan_repricing_shows_model_and_day_in_the_zone_and_changes_nothing(called: Session) -> None:
+    set_sonnet(called)
+    before = state(called)
 
-    days = plan_repricing(session.connection(), ALL, tz="Europe/Berlin")
+    days = plan_repricing(called.connection(), ALL, tz="Europe/Berlin")
 
     assert [(day.model, day.day, day.calls, day.old_cost_usd, day.new_cost_usd, day.newly_priced, day.unpriced) for day in days] == [
         (SONNET, date(2026, 5, 4), 2, Decimal("6.000066"), Decimal("1.00001"), 0, 0),
         (SONNET, date(2026, 5, 5), 1, Decimal("0.00045"), Decimal("0.00011"), 0, 0),
     ]
-    assert state(session) == before
+    assert state(called) == before
 
 
-def test_reprice_writes_costs_sums_and_the_record(session: Session) -> None:
-    fill(session)
-    price_id = set_sonnet(session)
+def test_reprice_writes_costs_sums_and_the_record(called: Session) -> None:
+    price_id = set_sonnet(called)
 
-    run_id = reprice(session.connection(), ALL, reason="contract", now=NOON)
+    run_id = reprice(called.connection(), ALL, reason="contract", now=NOON)
 
-    after = state(session)
+    after = state(called)
     assert run_id == "20260504T120000Z"
     assert {row[0]: row[1] for row in after["messages"]} == {
         "msg_1": Decimal("1.00001"),
@@ -97,7 +103,7 @@ def test_reprice_writes_costs_sums_and_the_record(session: Session) -> None:
         "msg_4": Decimal(0),
     }
     assert {row[0]: row[1] for row in after["metrics"]} == {"ses_1": Decimal("1.00012"), "ses_2": Decimal("0.00135")}
-    run = session.get_one(PriceRun, run_id)
+    run = called.get_one(PriceRun, run_id)
     assert (run.reason, run.calls, run.old_cost_usd, run.new_cost_usd, run.undone_at) == (
         "contract",
         3,
@@ -106,32 +112,29 @@ def test_reprice_writes_costs_sums_and_the_record(session: Session) -> None:
         None,
     )
     assert run.scope == "all models from the beginning to the end"
-    changes = session.scalars(sa.select(PriceChange).order_by(PriceChange.step_id)).all()
+    changes = called.scalars(sa.select(PriceChange).order_by(PriceChange.step_id)).all()
     assert {(change.new_price_id, change.model_id) for change in changes} == {(price_id, SONNET)}
     assert all(change.old_price_id and change.old_price_id.endswith("|genai-prices") for change in changes)
-    assert is_clean(session)
+    assert is_clean(called)
 
 
-def test_reprice_where_nothing_changes_leaves_no_run(session: Session) -> None:
-    fill(session)
-
-    assert reprice(session.connection(), ALL, reason="", now=NOON) is None
-    assert plan_repricing(session.connection(), ALL, tz="UTC") == []
-    assert session.scalars(sa.select(PriceRun)).all() == []
+def test_reprice_where_nothing_changes_leaves_no_run(called: Session) -> None:
+    assert reprice(called.connection(), ALL, reason="", now=NOON) is None
+    assert plan_repricing(called.connection(), ALL, tz="UTC") == []
+    assert called.scalars(sa.select(PriceRun)).all() == []
 
 
-def test_undo_repricing_puts_everything_back(session: Session) -> None:
-    fill(session)
-    before = state(session)
-    set_sonnet(session)
-    run_id = reprice(session.connection(), ALL, reason="", now=NOON)
+def test_undo_repricing_puts_everything_back(called: Session) -> None:
+    before = state(called)
+    set_sonnet(called)
+    run_id = reprice(called.connection(), ALL, reason="", now=NOON)
 
-    undone = undo_repricing(session.connection(), None, now=NOON + timedelta(hours=1))
+    undone = undo_repricing(called.connection(), None, now=NOON + timedelta(hours=1))
 
     assert (undone.run_id, undone.restored, undone.kept) == (run_id, 3, 0)
-    assert state(session) == before
-    assert is_clean(session)
-    assert session.get_one(PriceRun, run_id).undone_at == NOON + timedelta(hours=1)
+    assert state(called) == before
+    assert is_clean(called)
+    assert called.get_one(PriceRun, run_id).undone_at == NOON + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -147,11 +150,10 @@ def test_undo_repricing_puts_everything_back(session: Session) -> None:
         (RepriceScope(start=NOON, end=NOON), 0),
     ],
 )
-def test_plan_repricing_scope_narrows_the_calls(session: Session, scope: RepriceScope, changed: int) -> None:
-    fill(session)
-    set_sonnet(session)
+def test_plan_repricing_scope_narrows_the_calls(called: Session, scope: RepriceScope, changed: int) -> None:
+    set_sonnet(called)
 
-    assert sum(day.calls for day in plan_repricing(session.connection(), scope, tz="UTC")) == changed
+    assert sum(day.calls for day in plan_repricing(called.connection(), scope, tz="UTC")) == changed
 
 
 def test_reprice_call_that_lost_its_price_is_unpriced_and_undone(session: Session) -> None:
@@ -189,13 +191,12 @@ def test_reprice_call_without_a_price_gets_one_and_loses_it_again(session: Sessi
     assert state(session) == before
 
 
-def test_undo_repricing_earlier_run_under_a_later_one_is_refused(session: Session) -> None:
-    fill(session)
-    connection = session.connection()
-    before = state(session)
-    set_sonnet(session, 1)
+def test_undo_repricing_earlier_run_under_a_later_one_is_refused(called: Session) -> None:
+    connection = called.connection()
+    before = state(called)
+    set_sonnet(called, 1)
     first = reprice(connection, ALL, reason="", now=NOON)
-    set_sonnet(session, 2)
+    set_sonnet(called, 2)
     second = reprice(connection, RepriceScope(start=NOON + timedelta(hours=1)), reason="", now=NOON)
 
     with pytest.raises(PriceError, match=f"run {second} changed some of the same calls since"):
@@ -204,17 +205,16 @@ def test_undo_repricing_earlier_run_under_a_later_one_is_refused(session: Sessio
     undo_repricing(connection, first, now=NOON)
 
     assert second == f"{first}-002"
-    assert state(session) == before
+    assert state(called) == before
     with pytest.raises(NotFoundError, match="no re-pricing '20260504T120000Z' that could be undone"):
         undo_repricing(connection, first, now=NOON)
     with pytest.raises(NotFoundError, match="there is no re-pricing to undo"):
         undo_repricing(connection, None, now=NOON)
 
 
-def test_undo_repricing_call_that_was_read_anew_keeps_its_price(session: Session) -> None:
-    fill(session)
-    connection = session.connection()
-    set_sonnet(session)
+def test_undo_repricing_call_that_was_read_anew_keeps_its_price(called: Session) -> None:
+    connection = called.connection()
+    set_sonnet(called)
     reprice(connection, ALL, reason="", now=NOON)
     # What an import does to a changed message: other tokens, and the computed columns are empty until they are priced.
     connection.execute(
@@ -226,8 +226,8 @@ def test_undo_repricing_call_that_was_read_anew_keeps_its_price(session: Session
     undone = undo_repricing(connection, None, now=NOON)
 
     assert (undone.restored, undone.kept) == (2, 1)
-    assert {row[0]: row[1] for row in state(session)["messages"]}["msg_2"] == Decimal("0.00021")
-    assert is_clean(session)
+    assert {row[0]: row[1] for row in state(called)["messages"]}["msg_2"] == Decimal("0.00021")
+    assert is_clean(called)
 
 
 PRICES = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, NOON, NOON + timedelta(hours=5)])), min_size=1, max_size=3)
@@ -235,11 +235,10 @@ PRICES = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, NOON, NOON
 
 @on_database(5)
 @given(PRICES)
-def test_reprice_and_undo_of_any_prices_is_identity(session: Session, prices: list[tuple[int, datetime | None]]) -> None:
-    session.rollback()
-    fill(session)
-    connection = session.connection()
-    states = [state(session)]
+def test_reprice_and_undo_of_any_prices_is_identity(called: Session, prices: list[tuple[int, datetime | None]]) -> None:
+    called.rollback()
+    connection = called.connection()
+    states = [state(called)]
     runs = []
     for number, (usd, since) in enumerate(prices):
         own = user_period("anthropic", "claude-sonnet-4-5", input=usd, output=usd, effective_from=since)
@@ -247,26 +246,25 @@ def test_reprice_and_undo_of_any_prices_is_identity(session: Session, prices: li
         run_id = reprice(connection, ALL, reason="", now=NOON + timedelta(minutes=number))
         if run_id is not None:
             runs.append(run_id)
-            states.append(state(session))
+            states.append(state(called))
 
     for run_id in reversed(runs):
-        assert state(session) == states.pop()
+        assert state(called) == states.pop()
         undo_repricing(connection, run_id, now=NOON)
 
-    assert state(session) == states[0]
-    assert is_clean(session)
-    session.rollback()
+    assert state(called) == states[0]
+    assert is_clean(called)
+    called.rollback()
 
 
-def test_reprice_keeps_every_row_that_ever_priced_a_call(session: Session) -> None:
-    fill(session)
-    connection = session.connection()
+def test_reprice_keeps_every_row_that_ever_priced_a_call(called: Session) -> None:
+    connection = called.connection()
     own = user_period("openai", "gpt-5", input=1, output=1, effective_from=datetime(2026, 1, 1, tzinfo=UTC))
     for period in (own, replace(own, input_usd_per_mtok=Decimal(4))):
         add_periods(connection, [period], now=NOON)
         reprice(connection, ALL, reason="", now=NOON)
 
-    used = {*session.scalars(sa.select(PriceChange.old_price_id)), *session.scalars(sa.select(PriceChange.new_price_id))} - {None}
+    used = {*called.scalars(sa.select(PriceChange.old_price_id)), *called.scalars(sa.select(PriceChange.new_price_id))} - {None}
     known = set(connection.scalars(sa.text("SELECT price_id FROM price_periods")).all())
     assert len(used) == 3
     assert used <= known

@@ -28,6 +28,7 @@ from opencode_monitor.repositories import CostRepository
 from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from opencode_monitor.pricing.catalog import PricePeriod
@@ -100,11 +101,10 @@ def is_near(estimate: float, truth: float, share: float) -> bool:
 
 class TestRealStores:
     @pytest.mark.parametrize("name", STORES)
-    def test_import_recorded_and_estimated_reach_the_whole_ledger(self, engine: sa.Engine, real: Path, name: str) -> None:
+    def test_import_recorded_and_estimated_reach_the_whole_ledger(self, imported: Callable[..., sa.Engine], real: Path, name: str) -> None:
         bill = sum((line.usd for line in read_bill(real / name)), Decimal(0))
-        set_price(engine, "deepseek/deepseek-chat")
 
-        load(engine, real / name)
+        engine = imported(name, priced=True)
 
         with DatabaseSession(engine) as session:
             recorded = CostRepository(session).total().cost_usd
@@ -115,14 +115,13 @@ class TestRealStores:
         assert Decimal("0.98") * bill <= recorded + estimated <= Decimal("1.01") * bill, "as documented in docs/cost.md"
 
     @pytest.mark.parametrize("name", STORES)
-    def test_import_every_title_of_the_ledger_has_its_estimate(self, migrated_duckdb_url: str, real: Path, name: str) -> None:
-        engine = sa.create_engine(migrated_duckdb_url)
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    def test_import_every_title_of_the_ledger_has_its_estimate(self, imported: Callable[..., sa.Engine], real: Path, name: str) -> None:
         titles = [line for line in read_bill(real / name) if line.is_title]
 
-        load(engine, real / name)
+        engine = imported(name)
 
         found = [call for call in estimates(engine) if call.kind in ("title", "message_title")]
-        engine.dispose()
         assert len(found) == len(titles)
         for call, line in zip(found, titles, strict=True):
             assert call.model_id is not None
@@ -132,14 +131,13 @@ class TestRealStores:
             assert is_near(context(call), line.context, 0.02 if "haiku" in line.model else 0.12)
 
     @pytest.mark.parametrize("name", ["json-1.1.65", "sqlite-1.18.33", "upgraded-1.1.65-to-1.2.27"])
-    def test_import_the_call_that_was_cut_off_has_its_estimate(self, migrated_duckdb_url: str, real: Path, name: str) -> None:
-        engine = sa.create_engine(migrated_duckdb_url)
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    def test_import_the_call_that_was_cut_off_has_its_estimate(self, imported: Callable[..., sa.Engine], real: Path, name: str) -> None:
         (line,) = [line for line in read_bill(real / name) if line.is_cut]
 
-        load(engine, real / name)
+        engine = imported(name)
 
         (call,) = [call for call in estimates(engine) if call.kind == "cut"]
-        engine.dispose()
         assert (call.model_id, call.method) == (f"anthropic/{line.model}", "first_call")
         assert is_near(context(call), line.context, 0.001)
         # The oldest store holds the text that had arrived, the newest none of it.
@@ -148,24 +146,23 @@ class TestRealStores:
         assert is_near(float(call.estimated_cost_usd), float(line.usd), 0.001 if name != "sqlite-1.18.33" else 0.09)
 
     @pytest.mark.parametrize("name", ["json-1.1.65", "sqlite-1.18.33"])
-    def test_import_what_no_provider_bills_has_no_estimate(self, migrated_duckdb_url: str, real: Path, name: str) -> None:
-        engine = sa.create_engine(migrated_duckdb_url)
-        load(engine, real / name)
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    def test_import_what_no_provider_bills_has_no_estimate(self, imported: Callable[..., sa.Engine], name: str) -> None:
+        engine = imported(name)
 
         with DatabaseSession(engine) as session:
             refused = set(session.scalars(sa.select(Message.message_id).where(Message.error_name == "APIError")))
             copies = set(session.scalars(sa.select(Message.message_id).where(Message.copied_from.is_not(None))))
             children = set(session.scalars(sa.text("SELECT session_id FROM sessions WHERE parent_session_id IS NOT NULL")))
         found = estimates(engine)
-        engine.dispose()
         assert len(refused) == 1
         assert not {call.message_id for call in found} & (refused | copies)
         assert not {call.session_id for call in found if call.kind == "title"} & children
 
-    def test_estimate_recorded_calls_taken_for_cut_off_have_nearly_their_prompts(self, migrated_duckdb_url: str, real: Path) -> None:
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    def test_estimate_recorded_calls_taken_for_cut_off_have_nearly_their_prompts(self, imported: Callable[..., sa.Engine]) -> None:
         # The rules are held against calls whose size is known: each in turn loses its usage.
-        engine = sa.create_engine(migrated_duckdb_url)
-        load(engine, real / "sqlite-1.3.2")
+        engine = imported("sqlite-1.3.2")
         errors: dict[str, list[float]] = {}
         with engine.connect() as connection:
             rows = connection.execute(sa.select(Message.__table__).where(Message.call_count == 1)).all()
@@ -181,7 +178,6 @@ class TestRealStores:
                     found = connection.execute(sa.select(UnrecordedCall.__table__).where(UnrecordedCall.message_id == row.message_id)).one()
                     errors.setdefault(found.method, []).append(context(found) / context(row) - 1)
                     transaction.rollback()
-        engine.dispose()
         assert {method: len(of_method) for method, of_method in errors.items()} == {"first_call": 1, "next_call": 4, "previous_call": 7}
         assert max(abs(error) for of_method in errors.values() for error in of_method) < 0.015
 
@@ -253,8 +249,8 @@ class TestMadeStores:
         assert dump(engine) == once
         assert dump(other_engine) == once
 
-    def test_import_recorded_sums_are_the_same_without_estimates(self, engine: sa.Engine, real: Path) -> None:
-        load(engine, real / "sqlite-1.18.33")
+    def test_import_recorded_sums_are_the_same_without_estimates(self, imported: Callable[..., sa.Engine]) -> None:
+        engine = imported("sqlite-1.18.33")
 
         def sums() -> tuple[Any, ...]:
             with DatabaseSession(engine) as session:

@@ -25,20 +25,25 @@ from opencode_monitor.pricing.book import seed_price_book
 from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
 
-@pytest.fixture
-def sound(session: Session) -> Session:
-    """A small database in which everything agrees."""
+def fill_soundly(session: Session) -> None:
+    """Write a little in which everything agrees."""
     add_session(session, "ses_1")
     add_call(session, "msg_1", "ses_1", written=((7,),))
     add_call(session, "msg_2", "ses_1", model_id="ollama/qwen3-coder")
     seed_price_book(session.connection(), now=NOON)
     backfill(session.connection(), now=NOON)
     carry_costs(session.connection(), ["ses_1"])
-    session.commit()
-    return session
+
+
+@pytest.fixture
+def sound(filled: Callable[[Callable[[Session], None]], Session]) -> Session:
+    """A small database in which everything agrees."""
+    return filled(fill_soundly)
 
 
 def found(session: Session) -> dict[str, list[tuple[str, str]]]:

@@ -21,6 +21,8 @@ from opencode_monitor.repositories import BillingRepository, PricingRepository
 from opencode_monitor.testing.builders import NOON, SONNET, add_call, add_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
 HAIKU = "anthropic/claude-haiku-4-5"
@@ -46,9 +48,8 @@ DAMAGES = {
 }
 
 
-@pytest.fixture
-def sound(session: Session) -> Session:
-    """Calls of every kind, with statements of the user's, in which everything agrees."""
+def fill_soundly(session: Session) -> None:
+    """Write calls of every kind, with statements of the user's, in which everything agrees."""
     for number in range(3):
         add_session(session, f"ses_{number}")
         add_call(session, f"sonnet_{number}", f"ses_{number}", written=((7, 5),), steps=((1000, 5, 6, 100, 3), (190_000, 0, 20_000, 1, 1)))
@@ -70,8 +71,12 @@ def sound(session: Session) -> Session:
     bills.add(make_adjustment("anthropic/*haiku*", "0.123457", bucket="output", effective_from=NOON + timedelta(days=1)), now=NOON)
     bills.add(make_adjustment("anth*", "1.1"), now=NOON)
     recharge(session.connection(), now=NOON)
-    session.commit()
-    return session
+
+
+@pytest.fixture
+def sound(filled: Callable[[Callable[[Session], None]], Session]) -> Session:
+    """Calls of every kind, with statements of the user's, in which everything agrees."""
+    return filled(fill_soundly)
 
 
 def test_check_costs_sound_database_agrees_in_every_row_and_sum(sound: Session) -> None:

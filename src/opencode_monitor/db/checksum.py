@@ -81,10 +81,6 @@ def checksum(
     found: dict[str, tuple[int, str]] = {}
     for first in range(0, len(columns), _COLUMNS_AT_ONCE):
         group = columns[first : first + _COLUMNS_AT_ONCE]
-        if first and not rows:
-            # Asked for the first columns, there was no row: of the others there is no value either.
-            found |= dict.fromkeys(group, (0, "0"))
-            continue
         terms = ["count(*)"]
         for name in group:
             digits = f"substr(md5(concat({row}, chr(31), CAST({quote(name)} AS TEXT))), 1, {_HEX_DIGITS})"
@@ -92,6 +88,9 @@ def checksum(
             terms += [f"count({quote(name)})", f"sum(CASE WHEN {quote(name)} IS NOT NULL THEN {number} END)"]
         source = relation if isinstance(relation, str) else relation([*key, *group])
         rows, *values = connection.execute(sa.text(f"SELECT {', '.join(terms)} FROM {source} AS checked")).one()  # noqa: S608 - the caller's own names
+        if not rows:
+            # Nothing is in the other columns either.
+            return Checksum(0, dict.fromkeys(columns, (0, "0")))
         counts = iter(values)
         found |= {name: (int(next(counts)), str(int(next(counts) or 0))) for name in group}
     return Checksum(int(rows), found)
@@ -121,14 +120,26 @@ def table_checksum(connection: sa.Connection, table: str, *, leave_out: str | No
         leave_out: The SQL condition of rows that do not count.
         database: The name under which another DuckDB file with the same table is attached.
     """
-    inspector = sa.inspect(connection)
     quote = connection.dialect.identifier_preparer.quote
     relation = quote(table) if database is None else f"{quote(database)}.{quote(table)}"
     if leave_out is not None:
         relation = f"(SELECT * FROM {relation} WHERE ({leave_out}) IS NOT TRUE)"  # noqa: S608 - the caller's own text
-    key = inspector.get_pk_constraint(table)["constrained_columns"]
-    columns = [column["name"] for column in inspector.get_columns(table)]
+    key, columns = _shape(connection, table)
     if not key:
         rows = connection.scalar(sa.text(f"SELECT count(*) FROM {relation} AS checked"))  # noqa: S608 - as above
         return Checksum(int(rows or 0), {})
     return checksum(connection, relation, key, columns)
+
+
+def _shape(connection: sa.Connection, table: str) -> tuple[list[str], list[str]]:
+    """Return the columns of a table's primary key, and all."""
+    if connection.dialect.name == "duckdb":
+        # The inspector looks through what DuckDB knows of all tables, twice, in eight times the time. In which order a key has its columns
+        # is not said here.
+        name = connection.dialect.identifier_preparer.quote_identifier(table)
+        rows = connection.exec_driver_sql("SELECT name, pk FROM pragma_table_info($1)", (name,)).all()
+        key = [row.name for row in rows if row.pk]
+        if len(key) <= 1:
+            return key, [row.name for row in rows]
+    inspector = sa.inspect(connection)
+    return inspector.get_pk_constraint(table)["constrained_columns"], [column["name"] for column in inspector.get_columns(table)]

@@ -71,6 +71,12 @@ _TYPES: dict[str, type[sqltypes.TypeEngine[Any]]] = {
     "VARCHAR": sqltypes.VARCHAR,
 }
 
+# Settings of `db.engine`, none of which is an extension's.
+_DUCKDBS_OWN = {
+    *("autoinstall_known_extensions", "autoload_known_extensions", "checkpoint_threshold", "memory_limit", "python_enable_replacements"),
+    *("temp_directory", "threads"),
+}
+
 _umask_lock = threading.RLock()
 
 
@@ -142,15 +148,22 @@ class DuckDBDialect(duckdb_engine.Dialect):
 
         The zone matters because `now()` is an instant, and a TIMESTAMP column stores the clock time of the session.
         """
-        # duckdb-engine's own makes a database in memory first, to ask which settings there are: that takes as long as opening the file.
-        cparams["config"] = {**cparams.get("config", {}), **cparams.pop("url_config", {})}
         with owner_only():
-            connection: Any = duckdb_engine.ConnectionWrapper(duckdb.connect(*cargs, **cparams))
+            connection = self._open(*cargs, **cparams)
         connection.spill_directory = None
         if not cparams["database"].startswith(MEMORY):
             make_spill_directory(connection, cparams["database"])
         connection.execute("SET TimeZone = 'UTC'")
         return connection
+
+    def _open(self, *cargs: Any, url_config: dict[str, Any] | None = None, **cparams: Any) -> Any:
+        """Open the file by duckdb-engine, which tells DuckDB's settings from those of extensions: where there are others than DuckDB's.
+
+        To tell them it makes a database in memory and asks that, in 25 ms at the start of every command.
+        """
+        if url_config or not cparams.get("config", {}).keys() <= _DUCKDBS_OWN:
+            return super().connect(*cargs, url_config=url_config or {}, **cparams)
+        return duckdb_engine.ConnectionWrapper(duckdb.connect(*cargs, **cparams))
 
     def do_commit(self, dbapi_connection: Any) -> None:
         """Commit; this is when DuckDB makes its write-ahead log."""

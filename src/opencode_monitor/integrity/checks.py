@@ -26,7 +26,7 @@ from opencode_monitor.models import (
 from opencode_monitor.pricing.tokens import MAX_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SHOWN_FINDINGS = 20
 _BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
@@ -136,21 +136,35 @@ def _session_costs(connection: sa.Connection) -> list[tuple[str, str]]:
 def _tokens(connection: sa.Connection) -> list[tuple[str, str]]:
     found = []
     for model, key in ((Message, Message.message_id), (StepEvent, StepEvent.step_id)):
-        for bucket in _BUCKETS:
-            column = getattr(model, bucket)
-            found += _rows(
-                connection, sa.select(key, column).where(sa.or_(column < 0, column > MAX_TOKENS)), f"{bucket} is {{}}: impossible"
-            )
+        counts = [getattr(model, bucket) for bucket in _BUCKETS]
+        impossible = [sa.case((_is_impossible(count), count)) for count in counts]
+        found += _by_bucket(connection, key, impossible, model.__table__, "is {}: impossible")
     for counted, part_id in ((ThinkingBlock.thinking_tokens, ThinkingBlock.part_id), (TextMessage.token_count, TextMessage.part_id)):
-        statement = sa.select(part_id, counted).where(sa.or_(counted < 0, counted > MAX_TOKENS))
-        found += _rows(connection, statement, f"{counted.key} is {{}}: impossible")
+        found += _rows(connection, sa.select(part_id, counted).where(_is_impossible(counted)), f"{counted.key} is {{}}: impossible")
     steps = sa.select(StepEvent.message_id, *(sa.func.sum(getattr(StepEvent, bucket)).label(bucket) for bucket in _BUCKETS))
     summed = steps.where(StepEvent.input_tokens.is_not(None)).group_by(StepEvent.message_id).subquery()
-    for bucket in _BUCKETS:
-        difference = getattr(Message, bucket) - summed.c[bucket]
-        statement = sa.select(Message.message_id, difference).join(summed, summed.c.message_id == Message.message_id).where(difference != 0)
-        found += _rows(connection, statement, f"{bucket} is {{}} more than in its steps")
-    return found
+    differences = [getattr(Message, bucket) - summed.c[bucket] for bucket in _BUCKETS]
+    wrong = [sa.case((difference != 0, difference)) for difference in differences]
+    both = Message.__table__.join(summed, summed.c.message_id == Message.message_id)
+    return found + _by_bucket(connection, Message.message_id, wrong, both, "is {} more than in its steps")
+
+
+def _is_impossible(count: Any) -> sa.ColumnElement[bool]:
+    return sa.or_(count < 0, count > MAX_TOKENS)
+
+
+def _by_bucket(
+    connection: sa.Connection, subject: Any, wrong: Sequence[sa.ColumnElement[Any]], source: sa.FromClause, detail: str
+) -> list[tuple[str, str]]:
+    """Return what is wrong in any bucket, in each of which NULL stands for nothing: the rows are read once for all of them."""
+    columns: list[Any] = [subject, *wrong]
+    rows = connection.execute(sa.select(*columns).select_from(source).where(sa.or_(*(value.is_not(None) for value in wrong)))).all()
+    return [
+        (str(row[0]), f"{bucket} {detail.format(row[place])}")
+        for place, bucket in enumerate(_BUCKETS, start=1)
+        for row in rows
+        if row[place] is not None
+    ]
 
 
 def _unpriced(connection: sa.Connection) -> list[tuple[str, str]]:
