@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import complain, console, envelope, note, plain
-from opencode_monitor.cli.reports import daily, models
 from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import DatabaseBusyError, SourceError, UsageError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
+    from opencode_monitor.ingest.pipeline import ImportSummary, Progress, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
 
 
@@ -101,6 +101,7 @@ def import_(
 @click.pass_context
 def demo(context: click.Context) -> None:
     """Show the reports on a small sample that is made for it, in a database of its own."""
+    from opencode_monitor.cli.reports import daily, models  # noqa: PLC0415 - an import shows none of them
     from opencode_monitor.settings import database_url_of, demo_directory  # noqa: PLC0415 - heavy imports stay inside commands
     from opencode_monitor.sources.demo import write_demo_store  # noqa: PLC0415 - as above
     from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - as above
@@ -170,24 +171,13 @@ def run_import(
     state: State, locations: list[SourceLocation], *, full: bool = False, since: object = None, with_texts: bool = True
 ) -> ImportSummary:
     """Import with a progress bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - heavy imports stay inside commands
 
     from opencode_monitor.db.engine import is_out_of_memory  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
-    bar = Progress(
-        TextColumn("Importing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-        disable=state.quiet or not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("import", total=None)
+    with _progress_bar(is_shown=not state.quiet and sys.stderr.isatty()) as progress:
 
         def load(engine: Engine) -> ImportSummary:
             return import_sources(
@@ -198,7 +188,7 @@ def run_import(
                 models_cache=find_cache(os.environ),
                 with_texts=with_texts,
                 surroundings=read_surroundings(),
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
 
         try:
@@ -208,6 +198,20 @@ def run_import(
                 raise
             # Rather more memory than no import; what was written until then stays, and is not read again.
             return load(state.engine())
+
+
+@contextmanager
+def _progress_bar(*, is_shown: bool) -> Iterator[Progress | None]:
+    """Show how far an import is."""
+    if not is_shown:
+        yield None
+        return
+    from rich import progress  # noqa: PLC0415 - heavy imports stay inside commands
+
+    columns = (progress.TextColumn("Importing"), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("import", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def read_surroundings() -> Surroundings:
