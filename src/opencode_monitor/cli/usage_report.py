@@ -11,7 +11,7 @@ from opencode_monitor.cli.chart import draw
 from opencode_monitor.cli.context import COST_TITLES, now
 from opencode_monitor.cli.output import Report, emit
 from opencode_monitor.cli.ranges import range_before, to_utc
-from opencode_monitor.cli.render import as_json_value, note, plain
+from opencode_monitor.cli.render import as_json_value, count_of, note, plain
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.cli.usage_view import CURRENT, UsageReport, unknown_of, usage_view, usd_before
 from opencode_monitor.errors import UsageError
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 20
 """How many rows a table has where nobody says; the other forms have all."""
 
-NAMELESS_CALLS = "calls whose model OpenCode does not store have no price and are not in the cost"
+NAMELESS_CALLS = (
+    "call whose model OpenCode does not store has no price and is not in the cost",
+    "calls whose model OpenCode does not store have no price and are not in the cost",
+)
 """What a report says of the hidden calls of 2.x, and of those of deleted messages."""
 
 _WEEK = 7
@@ -241,10 +244,20 @@ def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tup
 def describe_calls(totals: Usage) -> list[tuple[str, str]]:
     """Say which calls are in no sum, each remark with its mark."""
     said = (
-        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
-        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
+        (
+            totals.unrecorded_calls,
+            "†",
+            "call failed or was cut off: OpenCode stored no usage for it, the provider may bill it",
+            "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them",
+        ),
+        (
+            totals.copied_calls,
+            "",
+            "call is a copy made by a fork, counted once with its original",
+            "calls are copies made by a fork, counted once with their originals",
+        ),
     )
-    return [(mark, f"{count:,} {text}") for count, mark, text in said if count]
+    return [(mark, count_of(count, one, many)) for count, mark, one, many in said if count]
 
 
 def describe_unknown(totals: Any, number: CostNumber, nameless: int) -> list[str]:
@@ -257,13 +270,30 @@ def describe_unknown(totals: Any, number: CostNumber, nameless: int) -> list[str
     """
     if not hasattr(totals, number.unknown_field):
         count = unknown_of(totals, number)
-        return [f"{count:,} parts are of calls whose cost is not known, and are not in the cost"] if count else []
+        one, many = (
+            "part is of a call whose cost is not known, and is not in the cost",
+            "parts are of calls whose cost is not known, and are not in the cost",
+        )
+        return [count_of(count, one, many)] if count else []
     unknown = {
-        "list": "calls have no price and are not in the cost: opencode-monitor pricing missing",
-        "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
-        "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
+        "list": (
+            "call has no price and is not in the cost",
+            "calls have no price and are not in the cost",
+            ": opencode-monitor pricing missing",
+        ),
+        "reported": (
+            "call has no cost of OpenCode's and is not in it",
+            "calls have no cost of OpenCode's and are not in it",
+            ": what it stored for none is not 0",
+        ),
+        "paid": (
+            "metered call has no price and is not in what is paid",
+            "metered calls have no price and are not in what is paid",
+            ": opencode-monitor pricing missing",
+        ),
     }
     if number == "reported":
         nameless = 0
-    said = ((unknown_of(totals, number) - nameless, unknown[number]), (nameless, NAMELESS_CALLS))
-    return [f"{count:,} {text}" for count, text in said if count]
+    one, many, hint = unknown[number]
+    said = ((unknown_of(totals, number) - nameless, one, many, hint), (nameless, *NAMELESS_CALLS, ""))
+    return [count_of(count, one, many) + hint for count, one, many, hint in said if count]
