@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from opencode_monitor.sources.discover import SourceLocation
 
 
-_UNREADABLE = frozenset({"empty file", "not UTF-8", "not valid JSON", "not a JSON object"})
+_NOT_JSON = "not valid JSON"
+_UNREADABLE = frozenset({"empty file", "not UTF-8", _NOT_JSON, "not a JSON object"})
 """How the reasons begin of records whose text is no JSON object."""
 
 _REASONS_SHOWN = 3
@@ -257,7 +258,11 @@ def _print_summary(state: State, summary: ImportSummary) -> None:
         f"Read {summary.read:,} records of {summary.sources} {'source' if summary.sources == 1 else 'sources'}: "
         f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged, {sum(summary.skipped.values()):,} skipped."
     )
-    for reason, number in summary.skipped.most_common():
+    said: Counter[str] = Counter()
+    for reason, number in summary.skipped.items():
+        # Where a text stops being JSON is told of each record in the list: here it would be a line for each.
+        said[_NOT_JSON if reason.startswith(_NOT_JSON) else reason] += number
+    for reason, number in said.most_common():
         click.echo(f"  skipped {number:,}: {plain(reason)}")
     for text in _warnings(summary):
         note(f"opencode-monitor: warning: {plain(text)}", quiet=state.quiet)
