@@ -31,6 +31,7 @@ _KINDS = {
     "cut": "cut off",
     "failed": "failed after they had begun",
     "unmetered": "without usage from the provider",
+    "lost_step": "steps of old versions",
 }
 _FIELDS = (
     "unrecorded_id",
