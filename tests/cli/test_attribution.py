@@ -137,7 +137,7 @@ def test_tools_call_without_price_makes_the_cost_at_least(mixed_database: Path) 
 
     (total,) = re.findall(r"^Total.*$", outcome.stdout, re.MULTILINE)
     assert "≥ $" in total
-    assert outcome.stderr == "≥ 1 calls have no price and are not in the cost: opencode-monitor pricing missing\n"
+    assert outcome.stderr == "≥ 1 call has no price and is not in the cost: opencode-monitor pricing missing\n"
 
 
 def test_carried_before_computing_says_what_to_run(mixed_database: Path) -> None:
@@ -159,7 +159,7 @@ def test_carried_after_computing_rows_and_base_sum_to_the_total(mixed_database: 
     # Two priced calls of 10 + 2,000 + 300 prompt tokens.
     assert number(totals["carried_cost_usd"]) == 2 * Decimal("0.001755")
     assert {row["carrying_calls"] for row in rows} == {1, 2}
-    assert document["warnings"] == ["1 calls have no price and carry nothing: opencode-monitor pricing missing"]
+    assert document["warnings"] == ["1 call has no price and carries nothing: opencode-monitor pricing missing"]
 
 
 def test_carried_and_tools_show_names_and_never_content(mixed_database: Path) -> None:

@@ -50,7 +50,7 @@ class TestAdjust:
 
         assert outcome.exit_code == 0
         assert outcome.stdout.startswith("anthropic/*sonnet* x 0.5 (id ")
-        assert outcome.stdout.endswith(" Total paid $0.005340 (1 calls unknown) before, $0.003338 (1 calls unknown) now.\n")
+        assert outcome.stdout.endswith(" Total paid $0.005340 (1 call unknown) before, $0.003338 (1 call unknown) now.\n")
         assert (before["cost_usd"], before["paid_cost_usd"], after["paid_cost_usd"]) == ("0.00534", "0.00534", "0.0033375")
         assert {name: value for name, value in after.items() if name != "paid_cost_usd"} == {
             name: value for name, value in before.items() if name != "paid_cost_usd"

@@ -89,9 +89,7 @@ def test_errors_of_calls_without_a_price_are_said(make_database: Callable[[store
     outcome = report(database, "errors")
 
     assert "≥ $" in outcome.stdout
-    assert outcome.stderr.splitlines() == [
-        "1 failed calls of tools have no price and are not in the cost: opencode-monitor pricing missing"
-    ]
+    assert outcome.stderr.splitlines() == ["1 failed call of a tool has no price and is not in the cost: opencode-monitor pricing missing"]
 
 
 def test_errors_of_a_tool_leave_out_model_calls(failing: Path) -> None:

@@ -157,6 +157,16 @@ class TestImport:
             f"part/{part['messageID']}/{part['id']}.json: empty file" for part in sample.parts[:2]
         )
 
+    def test_import_records_that_are_no_json_are_one_line(self, tmp_path: Path, sample: stores.Store) -> None:
+        storage = stores.write_json(sample, tmp_path / "opencode")
+        parts = sorted((storage / "part").glob("*/*.json"))
+        for number, part in enumerate(parts[:3]):
+            part.write_text("[" * 2 + " " * number + "}")
+
+        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+
+        assert outcome.stdout.splitlines()[1:] == ["  skipped 3: not valid JSON"]
+
     def test_import_dry_run_lists_and_makes_nothing(self, tmp_path: Path, sample: stores.Store) -> None:
         stores.write_json(sample, tmp_path / "opencode")
         stores.write_sqlite(sample, tmp_path / "opencode")

@@ -92,7 +92,7 @@ def test_message_without_a_price_has_dashes_and_a_warning(make_database: Make) -
     assert outcome.stdout.splitlines()[-1].split()[-1] == "—"
     assert {row["cost_usd"] for row in document["rows"]} == {None}
     assert document["totals"]["cost_usd"] is None
-    assert document["warnings"] == ["1 calls have no price and are not in the cost: opencode-monitor pricing missing"]
+    assert document["warnings"] == ["1 call has no price and is not in the cost: opencode-monitor pricing missing"]
 
 
 def test_message_of_a_user_has_parts_without_a_cost(sample_database: Path, sample: stores.Store) -> None:

@@ -228,4 +228,4 @@ def test_missing_calls_of_no_known_model_offer_no_price_to_set(tmp_path: Path) -
 
     outcome = run("--db", tmp_path / "monitor.duckdb", "pricing", "missing")
 
-    assert outcome.stdout == "       1 calls  (no model)   OpenCode does not say which\n"
+    assert outcome.stdout == "       1 call   (no model)   OpenCode does not say which\n"

@@ -175,7 +175,7 @@ class TestFiles:
 
         outcome = run("--db", made, "pricing", "import", file)
 
-        assert outcome.stdout == "Read 1 prices: 1 new. 2 calls without a price have one now.\n"
+        assert outcome.stdout == "Read 1 price: 1 new. 2 calls without a price have one now.\n"
         assert total(made) == ("0.304005", 0)
 
     def test_import_lists_every_bad_row_and_loads_none(self, made: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ class TestSources:
         assert "1 prices would be added: opencode-monitor pricing refresh" in planned.stdout
         assert "models.json:odd/one: the input price is '1'" in planned.stdout
         assert refreshed.stderr.startswith("Nothing is fetched.")
-        assert refreshed.stdout.splitlines()[-1] == "1 new prices. 0 calls without a price have one now."
+        assert refreshed.stdout.splitlines()[-1] == "1 new price. 0 calls without a price have one now."
         assert again.json["totals"] == {"added": 0, "calls_priced": 0}
         assert {row["source"] for row in again.json["rows"]} == {"genai-prices", "opencode-cache", "vendor-notice"}
 
@@ -326,8 +326,8 @@ class TestReprice:
             }
         ]
         run_id = done.json["totals"]["run"]
-        assert runs.stdout == f"{run_id}  1 calls  $0.004005 → $0.150000  all models from the beginning to the end  contract\n"
-        assert undone.stdout == f"Undid run {run_id}: 1 calls cost again what they did.\n"
+        assert runs.stdout == f"{run_id}  1 call  $0.004005 → $0.150000  all models from the beginning to the end  contract\n"
+        assert undone.stdout == f"Undid run {run_id}: 1 call costs again what it did.\n"
         assert run("--db", made, "pricing", "reprice", "--runs").stdout.endswith("contract  (undone)\n")
         assert (clean, verify(made)) == (0, 0)
 

@@ -98,7 +98,7 @@ def test_session_tree_json_rows_are_of_all_sessions_and_sum_to_the_tree(family: 
         (ids[2], messages[1], 2, None),
     ]
     assert set(flat["rows"][0]) == set(rows[0]) - {"session_id", "depth"} - {name for name in rows[0] if name.startswith("tree_")}
-    assert document["warnings"][0] == "1 calls have no price and are not in the cost: opencode-monitor pricing missing"
+    assert document["warnings"][0] == "1 call has no price and is not in the cost: opencode-monitor pricing missing"
 
 
 def test_session_costliest_shows_parts_with_tool_file_and_share(family: tuple[Path, list[str], list[str]]) -> None:

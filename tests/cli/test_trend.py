@@ -78,7 +78,7 @@ def test_trend_json_has_each_day_and_its_means(made: Path) -> None:
         "window": 2,
         "incomplete_period": day(0),
     }
-    assert document["warnings"][0] == "1 calls have no price and are not in the cost: opencode-monitor pricing missing"
+    assert document["warnings"][0] == "1 call has no price and is not in the cost: opencode-monitor pricing missing"
 
 
 def test_trend_table_marks_what_is_incomplete_unknown_and_at_least(made: Path) -> None:
@@ -147,7 +147,7 @@ def test_trend_calls_without_a_time_are_in_no_period_and_said(make_database: Mak
     document = trend(database, "--last", "all")
     nothing = run("--db", database, "trend", "--since", "2020-01-01", "--until", "2020-01-02")
 
-    assert (document["totals"]["calls"], document["warnings"][-1]) == (1, "1 calls have no time, and are in no period")
+    assert (document["totals"]["calls"], document["warnings"][-1]) == (1, "1 call has no time, and is in no period")
     assert nothing.stdout.splitlines()[1].startswith("No calls in this range.")
 
 

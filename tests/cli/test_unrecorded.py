@@ -184,4 +184,4 @@ class TestReports:
         outcome = run("--db", make_database(store), "session", store.sessions[1]["id"])
 
         remark = "≈ — more for 1 call that OpenCode did not record (titles 1; 1 without a price): an estimate, not in the cost"
-        assert outcome.stderr.splitlines() == ["≥ 1 calls have no price and are not in the cost: opencode-monitor pricing missing", remark]
+        assert outcome.stderr.splitlines() == ["≥ 1 call has no price and is not in the cost: opencode-monitor pricing missing", remark]

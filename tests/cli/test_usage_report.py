@@ -104,6 +104,21 @@ class TestPeriods:
         assert last <= datetime.now(UTC).date()
         assert document["incomplete_period"] in {None, last.isoformat()}
 
+    def test_weekly_week_that_the_range_cuts_is_marked(self, made: Path) -> None:
+        cut = ask(made, "weekly", "--since", "2026-09-02", "--until", "2026-09-10")
+        whole = ask(made, "weekly", "--since", "2026-08-31", "--until", "2026-09-13")
+        document = ask(made, "weekly", "--since", "2026-09-02", "--until", "2026-09-10", "--json").json
+
+        assert [line.split("  ")[0] for line in cut.stdout.splitlines() if line.startswith("2026")] == ["2026-08-31 °", "2026-09-07 °"]
+        assert "° the range has only a part of this week\n" in cut.stderr
+        assert "°" not in whole.stdout + whole.stderr
+        assert document["cut_periods"] == ["2026-08-31", "2026-09-07"]
+
+    def test_daily_day_that_begins_before_the_range_is_marked(self, made: Path) -> None:
+        table = ask(made, "daily", "--since", "2026-09-01T00:30", "--until", "2026-09-02").stdout
+
+        assert [line.split("  ")[0] for line in table.splitlines() if line.startswith("2026")] == ["2026-09-01 °", "2026-09-02"]
+
     @pytest.mark.parametrize(("start", "expected"), [("monday", ["2026-08-31", "2026-09-07"]), ("sunday", ["2026-08-30", "2026-09-06"])])
     def test_weekly_weeks_begin_as_asked(self, made: Path, start: str, expected: list[str]) -> None:
         found = rows(made, "weekly", "--since", "2026-09-01", "--until", "2026-09-10", "--week-start", start)

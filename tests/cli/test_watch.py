@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 import sqlalchemy as sa
+import watchfiles
 
 import forked
 import generations
@@ -274,6 +275,29 @@ def test_watch_place_that_is_not_there_keeps_nobody_from_the_others(migrated_duc
         stop.set()
 
     Watcher(create_database_engine(migrated_duckdb_url), [tmp_path / "laptop", path, path.parent], {}, stop, show).run()
+
+    assert [(state.sources, state.new, state.problem) for state in shown] == [(1, 13, None)]
+
+
+def test_watch_source_made_between_the_look_and_the_first_notice_is_found(
+    migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "opencode"
+    place.mkdir()
+    stop, shown = Event(), list[WatchState]()
+
+    def begin_late(*directories: Path, **options: Any) -> Any:
+        if not shown:
+            stores.write_json(generations.known_session("1.1.65"), place)
+        return watchfiles.watch(*directories, **options)
+
+    def show(state: WatchState) -> None:
+        shown.append(state)
+        stop.set()
+
+    monkeypatch.setattr("opencode_monitor.ingest.watch.watch", begin_late)
+
+    Watcher(create_database_engine(migrated_duckdb_url), [place], {}, stop, show).run()
 
     assert [(state.sources, state.new, state.problem) for state in shown] == [(1, 13, None)]
 

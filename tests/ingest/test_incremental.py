@@ -322,6 +322,19 @@ class TestTree:
         assert overlooked.read == 0
         assert summary.counts == BulkCounts(changed=1, unchanged=records(store) - 1)
 
+    def test_import_tree_that_was_still_being_copied_is_read_whole_then(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store = stores.sample()
+        storage = stores.write_json(store, tmp_path)
+        for path in storage.rglob("*.json"):
+            os.utime(path, (1_700_000_000, 1_700_000_000))  # as a copy that keeps the times of the files does
+        (storage / "part").rename(tmp_path / "part")
+        load(engine, tmp_path)
+        (tmp_path / "part").rename(storage / "part")
+
+        summary = load(engine, tmp_path, now=LATER)
+
+        assert summary.counts.new == len(store.parts)
+
     def test_import_parts_of_deleted_messages_are_read_once(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = stores.sample()
         storage = stores.write_json(store, tmp_path)

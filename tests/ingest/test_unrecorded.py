@@ -114,6 +114,20 @@ class TestRealStores:
         assert Decimal("0.95") * bill <= recorded + estimated <= Decimal("1.05") * bill
         assert Decimal("0.98") * bill <= recorded + estimated <= Decimal("1.01") * bill, "as documented in docs/cost.md"
 
+    def test_import_steps_that_were_not_recorded_are_estimated(self, engine: sa.Engine, real: Path) -> None:
+        bill = sum((line.usd for line in read_bill(real / "g0-0.1.174") if not line.is_title), Decimal(0))
+
+        load(engine, real / "g0-0.1.174")
+
+        found = estimates(engine)
+        steps = [call.estimated_cost_usd for call in found if call.kind == "lost_step" and call.estimated_cost_usd]
+        with DatabaseSession(engine) as session:
+            recorded = CostRepository(session).total().cost_usd
+        assert recorded is not None
+        assert (len(steps), len(found)) == (8, 12)
+        assert Decimal("0.27") * bill < recorded < Decimal("0.28") * bill
+        assert Decimal("0.99") * bill < recorded + sum(steps) < Decimal("1.01") * bill, "as documented in docs/cost.md"
+
     @pytest.mark.parametrize("name", STORES)
     @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
     def test_import_every_title_of_the_ledger_has_its_estimate(self, imported: Callable[..., sa.Engine], real: Path, name: str) -> None:

@@ -284,6 +284,51 @@ class TestOutput:
         assert (found.buckets.output_tokens, found.buckets.reasoning_tokens) == (tokens, 0)
 
 
+class TestLostSteps:
+    @staticmethod
+    def lost(*messages: MessageFacts) -> list[tuple[int, int, int, int]]:
+        found = [one.buckets for one in estimate(*messages, version="0.1.174") if one.kind is Kind.LOST_STEP]
+        return [(one.input_tokens, one.cache_read_tokens, one.cache_write_tokens, one.output_tokens) for one in found if one]
+
+    def test_estimate_calls_steps_before_the_last_grow_to_its_prompt(self) -> None:
+        # The last had a prompt of 10,000 tokens: 200 more were written before it, and 400 read, in two rounds.
+        message = call("msg_2", lost_steps=2, written_chars=4 * 300, added_chars=4 * 400)
+
+        found = estimate(message, version="0.1.174")
+
+        grown = 200 + 400 + 2 * TOOL_ROUND_TOKENS
+        assert [(one.unrecorded_id, one.method) for one in found] == [
+            ("msg_2:lost_step:1", Method.LAST_STEP),
+            ("msg_2:lost_step:2", Method.LAST_STEP),
+        ]
+        assert self.lost(message) == [(0, 0, 10_000 - grown, 100), (0, 10_000 - grown, grown // 2, 100)]
+
+    def test_estimate_calls_first_lost_step_is_served_what_the_call_before_had(self) -> None:
+        before = call("msg_0", at=NOON - timedelta(minutes=4), buckets=TokenBuckets(0, 5_000, 1_000, 0, 0))
+
+        assert self.lost(before, call("msg_2", at=NOON, lost_steps=1)) == [(0, 6_000, 10_000 - TOOL_ROUND_TOKENS - 6_000, 0)]
+
+    @pytest.mark.parametrize(
+        ("model_id", "buckets", "expected"),
+        [
+            (GPT, TokenBuckets(1_000, 0, 0, 0, 0), [(880, 0, 0, 0), (940, 0, 0, 0)]),
+            (GPT, TokenBuckets(100, 900, 0, 0, 0), [(880, 0, 0, 0), (60, 880, 0, 0)]),
+            (SONNET, TokenBuckets(1_000, 0, 0, 0, 0), [(880, 0, 0, 0), (940, 0, 0, 0)]),
+            (SONNET, TokenBuckets(0, 0, 1_000, 0, 0), [(0, 0, 880, 0), (0, 0, 940, 0)]),
+            (SONNET, TokenBuckets(4, 0, 0, 0, 0), [(0, 0, 0, 0), (2, 0, 0, 0)]),
+        ],
+        ids=["no cache", "a cache of its own", "no cache with Claude", "written and never served", "smaller than what was added"],
+    )
+    def test_estimate_calls_lost_steps_use_the_cache_as_the_last_one(
+        self, model_id: str, buckets: TokenBuckets, expected: list[tuple[int, int, int, int]]
+    ) -> None:
+        assert self.lost(call("msg_2", model_id=model_id, buckets=buckets, lost_steps=2)) == expected
+
+    @pytest.mark.parametrize("changes", [{"is_copy": True}, {"calls": 0, "buckets": TokenBuckets()}])
+    def test_estimate_calls_steps_of_a_copy_or_of_an_unknown_prompt_are_not_estimated(self, changes: dict[str, Any]) -> None:
+        assert self.lost(call("msg_2", lost_steps=2, **changes)) == []
+
+
 COUNTS = st.integers(0, 10**12)
 MESSAGES = st.builds(
     MessageFacts,
@@ -301,6 +346,7 @@ MESSAGES = st.builds(
     has_step=st.booleans(),
     has_tool=st.booleans(),
     has_open_text=st.booleans(),
+    lost_steps=st.integers(0, 3),
     is_copy=st.booleans(),
 )
 
@@ -314,7 +360,7 @@ def test_estimate_calls_any_session_is_never_negative_and_names_each_message_onc
     assert all(getattr(one.buckets, bucket) >= 0 for one in found if one.buckets for bucket in BUCKETS)
     assert len({one.unrecorded_id for one in found}) == len(found)
     assert {one.message_id for one in found} <= {
-        message.message_id for message in messages if message.role == "assistant" and not message.calls
+        message.message_id for message in messages if message.lost_steps or (message.role == "assistant" and not message.calls)
     }
 
 

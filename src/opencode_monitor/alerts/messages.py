@@ -7,7 +7,7 @@ channel says so; a document is made for each channel, so that what must not leav
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.alerts.conditions import EXAMPLES, Unit
@@ -37,8 +37,10 @@ def show(value: Decimal, unit: Unit) -> str:
         sign, amount = "-" if value < 0 else "", abs(value)
         return f"{sign}${amount:,.2f}" if not amount or amount >= _CENT else f"{sign}${amount.normalize():f}"
     if unit is Unit.SHARE:
-        # Cut and not rounded: 89.96 % is not yet the 90 % that a rule may ask for.
-        return f"{int(value * _HUNDRED * 10) / 10:g}%"
+        # Cut and not rounded: 89.996 % is not yet the 90 % that a rule may ask for. A share that is not 0 is not shown as 0 either.
+        percent = value * _HUNDRED
+        last = _CENT if abs(percent) >= _CENT or not percent else Decimal(1).scaleb(percent.adjusted())
+        return f"{percent.quantize(last, rounding=ROUND_DOWN).normalize():f}%"
     if unit is Unit.SECONDS:
         minutes = int(value) // 60
         return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004 - of an hour

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.anomalies import count_of
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option, now
-from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, envelope, note, plain, table
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain, table
 from opencode_monitor.errors import ConfigError, DeliveryError, NotFoundError
 
 if TYPE_CHECKING:

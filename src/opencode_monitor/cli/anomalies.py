@@ -13,7 +13,7 @@ from opencode_monitor.cli.context import COST_TITLES, FOUND_SOMETHING, State, co
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import ReportRange
-from opencode_monitor.cli.render import as_json_value, console, end_of, plain, show_usd
+from opencode_monitor.cli.render import as_json_value, console, count_of, end_of, plain, show_usd
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,11 +152,6 @@ def read_usd(option: str, text: str) -> Decimal:
     if not usd.is_finite() or usd < 0:
         raise UsageError(f"{option} {text!r} is not an amount in USD.", hint="Use 5 or 0.50.")
     return usd
-
-
-def count_of(number: int, what: str) -> str:
-    """Return a number of things."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def whole_days(report_range: ReportRange, zone: ZoneInfo) -> ReportRange:

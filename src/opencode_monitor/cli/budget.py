@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.anomalies import count_of, read_usd
+from opencode_monitor.cli.anomalies import read_usd
 from opencode_monitor.cli.context import COST_TITLES, FOUND_SOMETHING, State, cost_option, json_option, now
 from opencode_monitor.cli.ranges import ReportRange, to_utc
-from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, envelope, note, plain, show_usd, table
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain, show_usd, table
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.errors import UsageError
 

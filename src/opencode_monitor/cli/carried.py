@@ -12,7 +12,7 @@ from opencode_monitor.cli.context import State, now, range_options
 from opencode_monitor.cli.options import Output, output_options
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import resolve_range, to_utc
-from opencode_monitor.cli.render import end_of, plain, show_tokens, show_usd
+from opencode_monitor.cli.render import count_of, end_of, plain, show_tokens, show_usd
 from opencode_monitor.cli.reports import limit_option
 from opencode_monitor.cli.usage_report import NAMELESS_CALLS, ROWS_SHOWN
 from opencode_monitor.cli.usage_view import ID_CHARS
@@ -98,9 +98,21 @@ def _describe(part: CarriedPart) -> str:
 
 def _left_out(calls: Usage, nameless: int) -> list[str]:
     said = (
-        (calls.unpriced_calls - nameless, "calls have no price and carry nothing: opencode-monitor pricing missing"),
-        (nameless, NAMELESS_CALLS),
-        (calls.unrecorded_calls, "calls failed or were cut off: stored without usage, they carry nothing"),
-        (calls.copied_calls, "calls are copies made by a fork and carry nothing: they were billed with their originals"),
+        (
+            calls.unpriced_calls - nameless,
+            "call has no price and carries nothing: opencode-monitor pricing missing",
+            "calls have no price and carry nothing: opencode-monitor pricing missing",
+        ),
+        (nameless, *NAMELESS_CALLS),
+        (
+            calls.unrecorded_calls,
+            "call failed or was cut off: stored without usage, it carries nothing",
+            "calls failed or were cut off: stored without usage, they carry nothing",
+        ),
+        (
+            calls.copied_calls,
+            "call is a copy made by a fork and carries nothing: it was billed with its original",
+            "calls are copies made by a fork and carry nothing: they were billed with their originals",
+        ),
     )
-    return [f"{number:,} {text}" for number, text in said if number]
+    return [count_of(number, one, many) for number, one, many in said if number]

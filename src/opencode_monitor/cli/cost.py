@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option
-from opencode_monitor.cli.render import as_json_value, envelope, note, plain
+from opencode_monitor.cli.render import as_json_value, count_of, envelope, note, plain
 
 
 @click.group()
@@ -47,6 +47,6 @@ def check(state: State, as_json: bool) -> int:
         for wrong in wrong_sums[:SHOWN_ROWS]:
             click.echo(f"        {plain(wrong.name)}: {as_json_value(wrong.stored)} USD, should be {as_json_value(wrong.recomputed)}")
         if result.remark_count:
-            text = f"{result.remark_count:,} calls keep the price of their own time; the book of today would choose another row for them."
-            note(text, quiet=state.quiet)
+            said = ("call keeps the price of its own time", "calls keep the price of their own time")
+            note(f"{count_of(result.remark_count, *said)}; the book of today would choose another row for them.", quiet=state.quiet)
     return FOUND_SOMETHING if result.found else 0

@@ -11,7 +11,7 @@ import click
 
 from opencode_monitor._version import __version__
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option
-from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.render import count_of, envelope, plain
 from opencode_monitor.errors import DatabaseError, SchemaError, SourceError
 
 if TYPE_CHECKING:
@@ -89,7 +89,13 @@ def _check_database(state: State) -> list[Finding]:
     findings += _check_left_behind(file)
     if unpriced:
         calls = sum(number for _, number in unpriced)
-        findings.append(Finding("warn", f"{len(unpriced)} models without a price ({calls:,} calls)", "opencode-monitor pricing missing"))
+        findings.append(
+            Finding(
+                "warn",
+                f"{count_of(len(unpriced), 'model')} without a price ({count_of(calls, 'call')})",
+                "opencode-monitor pricing missing",
+            )
+        )
     else:
         findings.append(Finding("ok", "Every call has a price"))
     if skipped:

@@ -10,7 +10,7 @@ import click
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import to_utc
-from opencode_monitor.cli.render import plain, show_usd
+from opencode_monitor.cli.render import count_of, plain, show_usd
 from opencode_monitor.cli.reports import limit_option, sort_option
 from opencode_monitor.cli.usage_report import ROWS_SHOWN
 
@@ -40,8 +40,9 @@ def errors(state: State, asked: Asked, sort: str, limit: int | None, output: Out
         totals = repository.total(time_range, filters=filters)
     warnings = []
     if totals.unpriced_errors:
-        text = "failed calls of tools have no price and are not in the cost: opencode-monitor pricing missing"
-        warnings.append(("", f"{totals.unpriced_errors:,} {text}"))
+        one, many = "failed call of a tool has no price and is", "failed calls of tools have no price and are"
+        failed = count_of(totals.unpriced_errors, one, many)
+        warnings.append(("", f"{failed} not in the cost: opencode-monitor pricing missing"))
     report = Report(
         schema="errors",
         head=f"Errors · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",

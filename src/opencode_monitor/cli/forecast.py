@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.anomalies import count_of, read_usd
+from opencode_monitor.cli.anomalies import read_usd
 from opencode_monitor.cli.context import COST_TITLES, State, cost_option, now
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import ReportRange, to_utc
-from opencode_monitor.cli.render import as_json_value, console, plain, show_usd
+from opencode_monitor.cli.render import as_json_value, console, count_of, plain, show_usd
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.errors import UsageError
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import complain, console, envelope, note, plain
-from opencode_monitor.cli.reports import daily, models
 from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import DatabaseBusyError, SourceError, UsageError
 
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from opencode_monitor.ingest.pipeline import ImportSummary, Surroundings
+    from opencode_monitor.ingest.pipeline import ImportSummary, Progress, Surroundings
     from opencode_monitor.sources.discover import SourceLocation
 
 
-_UNREADABLE = frozenset({"empty file", "not UTF-8", "not valid JSON", "not a JSON object"})
+_NOT_JSON = "not valid JSON"
+_UNREADABLE = frozenset({"empty file", "not UTF-8", _NOT_JSON, "not a JSON object"})
 """How the reasons begin of records whose text is no JSON object."""
 
 _REASONS_SHOWN = 3
@@ -109,6 +110,7 @@ def import_(
 @click.pass_context
 def demo(context: click.Context) -> None:
     """Show the reports on a small sample that is made for it, in a database of its own."""
+    from opencode_monitor.cli.reports import daily, models  # noqa: PLC0415 - an import shows none of them
     from opencode_monitor.settings import database_url_of, demo_directory  # noqa: PLC0415 - heavy imports stay inside commands
     from opencode_monitor.sources.demo import write_demo_store  # noqa: PLC0415 - as above
     from opencode_monitor.sources.discover import find_sources  # noqa: PLC0415 - as above
@@ -185,25 +187,14 @@ def run_import(
     jobs: int | None = None,
 ) -> ImportSummary:
     """Import with a progress bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - heavy imports stay inside commands
 
     from opencode_monitor.db.engine import is_out_of_memory  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.pipeline import import_sources  # noqa: PLC0415 - as above
     from opencode_monitor.ingest.readers import default_jobs  # noqa: PLC0415 - as above
     from opencode_monitor.pricing.opencode_cache import find_cache  # noqa: PLC0415 - as above
 
-    bar = Progress(
-        TextColumn("Importing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-        disable=state.quiet or not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("import", total=None)
+    with _progress_bar(is_shown=not state.quiet and sys.stderr.isatty()) as progress:
 
         def load(engine: Engine) -> ImportSummary:
             return import_sources(
@@ -215,7 +206,7 @@ def run_import(
                 with_texts=with_texts,
                 surroundings=read_surroundings(),
                 jobs=default_jobs() if jobs is None else jobs,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
 
         try:
@@ -225,6 +216,20 @@ def run_import(
                 raise
             # Rather more memory than no import; what was written until then stays, and is not read again.
             return load(state.engine())
+
+
+@contextmanager
+def _progress_bar(*, is_shown: bool) -> Iterator[Progress | None]:
+    """Show how far an import is."""
+    if not is_shown:
+        yield None
+        return
+    from rich import progress  # noqa: PLC0415 - heavy imports stay inside commands
+
+    columns = (progress.TextColumn("Importing"), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("import", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def read_surroundings() -> Surroundings:
@@ -270,7 +275,11 @@ def _print_summary(state: State, summary: ImportSummary) -> None:
         f"Read {summary.read:,} records of {summary.sources} {'source' if summary.sources == 1 else 'sources'}: "
         f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged, {sum(summary.skipped.values()):,} skipped."
     )
-    for reason, number in summary.skipped.most_common():
+    said: Counter[str] = Counter()
+    for reason, number in summary.skipped.items():
+        # Where a text stops being JSON is told of each record in the list: here it would be a line for each.
+        said[_NOT_JSON if reason.startswith(_NOT_JSON) else reason] += number
+    for reason, number in said.most_common():
         click.echo(f"  skipped {number:,}: {plain(reason)}")
     for text in _warnings(summary):
         note(f"opencode-monitor: warning: {plain(text)}", quiet=state.quiet)

@@ -170,3 +170,14 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Print a remark to standard error, apart from the data."""
     if not quiet:
         click.echo(message, err=True)
+
+
+def count_of(number: int, one: str, many: str | None = None) -> str:
+    """Return a number of things, and what is said of them.
+
+    Args:
+        number: How many.
+        one: What it says of one.
+        many: What it says of none or several; by default the same with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -13,7 +13,7 @@ from opencode_monitor.cli.context import COST_TITLES, State, cost_option, now
 from opencode_monitor.cli.options import Asked, Output, filter_options, output_options
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.ranges import ReportRange, to_utc
-from opencode_monitor.cli.render import UNKNOWN, console, plain, show_change, show_usd
+from opencode_monitor.cli.render import UNKNOWN, console, count_of, plain, show_change, show_usd
 from opencode_monitor.cli.reports import week_start_option
 from opencode_monitor.cli.usage_report import answer_warnings
 from opencode_monitor.cli.usage_view import unknown_of
@@ -79,7 +79,8 @@ def trend(state: State, asked: Asked, every: str, window: int, week_start: Any, 
     current = period_of(moment.astimezone(zone).date(), every, week_start)
     first = report_range.start.date() if report_range.start else date.min
     points = [point for point in find_trend(_costs(found.rows, number), window=window, current=current) if point.cost.period >= first]
-    counted = "parts" if question.is_of_parts else "calls"
+    one = "part" if question.is_of_parts else "call"
+    counted = f"{one}s"
     undated = sum(_count(row) for row in found.rows if getattr(row, "period", None) is None)
     has_current = any(point.is_incomplete for point in points)
     emit(
@@ -95,7 +96,11 @@ def trend(state: State, asked: Asked, every: str, window: int, week_start: Any, 
             warnings=[
                 *answer_warnings(shown),
                 *([("", _FEES)] if number == "paid" and shown.fees and not question.is_of_parts else []),
-                *([("", f"{undated:,} {counted} have no time, and are in no period")] if undated else []),
+                *(
+                    [("", count_of(undated, f"{one} has no time, and is in no period", f"{counted} have no time, and are in no period"))]
+                    if undated
+                    else []
+                ),
             ],
             remarks=[("*", f"{_CURRENT[every]}, incomplete: in no mean but its own")] if has_current else [],
             more={

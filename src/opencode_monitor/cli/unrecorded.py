@@ -12,7 +12,7 @@ from opencode_monitor.cli.options import Asked, Output, filter_options, output_o
 from opencode_monitor.cli.output import Report, View, emit
 from opencode_monitor.cli.pricing.common import price_book, show_exact
 from opencode_monitor.cli.ranges import to_utc
-from opencode_monitor.cli.render import as_json_value, envelope, plain, show_tokens, show_usd
+from opencode_monitor.cli.render import as_json_value, count_of, envelope, plain, show_tokens, show_usd
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _KINDS = {
     "cut": "cut off",
     "failed": "failed after they had begun",
     "unmetered": "without usage from the provider",
+    "lost_step": "steps of old versions",
 }
 _FIELDS = (
     "unrecorded_id",
@@ -109,7 +110,16 @@ def _view(calls: Sequence[UnrecordedCall], kinds: Mapping[str, UnrecordedSpend],
             for call in calls
         ],
         [
-            ["Total", _count(spend.estimated_unrecorded_calls), plain(kind), "", "", "", "", show_usd(spend.estimated_unrecorded_usd)]
+            [
+                "Total",
+                count_of(spend.estimated_unrecorded_calls, "call"),
+                plain(kind),
+                "",
+                "",
+                "",
+                "",
+                show_usd(spend.estimated_unrecorded_usd),
+            ]
             for kind, spend in kinds.items()
         ],
     )
@@ -132,7 +142,7 @@ def _reprice(state: State, *, as_json: bool) -> None:
     for name, one in (("Before", before), ("After", after)):
         unpriced = f", {one.unpriced_estimates:,} without a price" if one.unpriced_estimates else ""
         usd = show_exact(one.estimated_unrecorded_usd)
-        click.echo(f"{name}: {usd} for {_count(one.estimated_unrecorded_calls)}{unpriced}")
+        click.echo(f"{name}: {usd} for {count_of(one.estimated_unrecorded_calls, 'call')}{unpriced}")
 
 
 def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpend], number: CostNumber) -> list[tuple[str, str]]:
@@ -150,12 +160,10 @@ def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpe
     unpriced = f"; {total.unpriced_estimates:,} without a price" if total.unpriced_estimates else ""
     usd = show_usd(total.estimated_unrecorded_usd)
     where = "" if number == "list" else " at list price"
-    text = f"{usd} more{where} for {_count(calls)} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
+    text = (
+        f"{usd} more{where} for {count_of(calls, 'call')} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
+    )
     return [("≈", text)]
-
-
-def _count(calls: int) -> str:
-    return f"{calls:,} call" if calls == 1 else f"{calls:,} calls"
 
 
 def sum_estimates(calls: Sequence[UnrecordedCall]) -> UnrecordedSpend:

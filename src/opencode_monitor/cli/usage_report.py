@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -10,13 +11,13 @@ from opencode_monitor.cli.chart import draw
 from opencode_monitor.cli.context import COST_TITLES, now
 from opencode_monitor.cli.output import Report, emit
 from opencode_monitor.cli.ranges import range_before, to_utc
-from opencode_monitor.cli.render import as_json_value, note, plain
+from opencode_monitor.cli.render import as_json_value, count_of, note, plain
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.cli.usage_view import CURRENT, UsageReport, unknown_of, usage_view, usd_before
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import date
 
     from opencode_monitor.cli.context import State
     from opencode_monitor.cli.options import Asked, Output
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 20
 """How many rows a table has where nobody says; the other forms have all."""
 
-NAMELESS_CALLS = "calls whose model OpenCode does not store have no price and are not in the cost"
+NAMELESS_CALLS = (
+    "call whose model OpenCode does not store has no price and is not in the cost",
+    "calls whose model OpenCode does not store have no price and are not in the cost",
+)
 """What a report says of the hidden calls of 2.x, and of those of deleted messages."""
 
 _WEEK = 7
+_CUT = "°"
 
 
 def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport) -> Answer:
@@ -69,7 +74,15 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
         found = answer(session, question, now=moment)
     current = _current(found, moment.astimezone(state.zone).date())
     is_current_shown = current is not None and any(getattr(row, "period", None) == current for row in found.rows)
-    incomplete = {"incomplete_period": as_json_value(current) if is_current_shown else None} if current else {}
+    cut = _cut_periods(found, report_range, current, state.zone)
+    marks = {} if current is None else {current: "*"}
+    marks |= {one: f"{marks.get(one, '')} {_CUT}".lstrip() for one in cut}
+    of_periods = (
+        {"incomplete_period": as_json_value(current) if is_current_shown else None, "cut_periods": sorted(map(str, cut))} if current else {}
+    )
+    remarks = [("*", f"{CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else []
+    if cut:
+        remarks.append((_CUT, f"the range has only a part of this {wanted.dimensions[0]}"))
     against = f" · against {compared[0].describe()}" if compared else ""
     about = wanted.title or f"{wanted.schema.capitalize()} cost"
     if wanted.chart is not None:
@@ -80,14 +93,18 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
         Report(
             schema=wanted.schema,
             head=f"{about} · {report_range.describe()} · {report_range.tz}{against}{plain(asked.describe())} · {COST_TITLES[number]}",
-            view=usage_view(found, wanted, output, current=current, zone=state.zone),
+            view=usage_view(found, wanted, output, marks=marks, zone=state.zone),
             empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
             rows=answer_rows(found),
             totals=answer_totals(found),
             report_range=report_range,
             warnings=answer_warnings(found),
-            remarks=[("*", f"{CURRENT[wanted.dimensions[0]]}, incomplete")] if is_current_shown else [],
-            more={"cost": number.value, **_more(found, compared[0] if compared else None), **incomplete},
+            remarks=remarks,
+            more={
+                "cost": number.value,
+                **_more(found, compared[0] if compared else None),
+                **of_periods,
+            },
         ),
         output,
         quiet=state.quiet,
@@ -173,6 +190,26 @@ def _current(found: Answer, today: date) -> date | None:
     return period_of(today, interval, found.question.calendar.week_start) if interval in CURRENT else None
 
 
+def _cut_periods(found: Answer, report_range: ReportRange, current: date | None, zone: ZoneInfo) -> set[date]:
+    """Return the shown days, weeks or months that the range begins or ends within; that of now ends with today in any case."""
+    from opencode_monitor.reports.periods import period_after, period_of  # noqa: PLC0415 - for the types of SQLAlchemy
+
+    if current is None:
+        return set()
+    interval, week_start = found.question.dimensions[0], found.question.calendar.week_start
+    cut: set[date] = set()
+    if report_range.start is not None:
+        start = report_range.start.astimezone(zone)
+        first = period_of(start.date(), interval, week_start)
+        cut |= {first} if start > datetime.combine(first, time(), tzinfo=zone) else set()
+    if report_range.end is not None:
+        end = report_range.end.astimezone(zone)
+        last = period_of((end - timedelta(microseconds=1)).date(), interval, week_start)
+        is_cut = last != current and datetime.combine(period_after(last, interval), time(), tzinfo=zone) > end
+        cut |= {last} if is_cut else set()
+    return cut & {getattr(row, "period", None) for row in found.rows}
+
+
 def answer_warnings(found: Answer) -> list[tuple[str, str]]:
     """Return what a reader of the numbers must know, each with the mark that points to it from the table."""
     question = found.question
@@ -207,10 +244,20 @@ def usage_warnings(totals: Usage, number: CostNumber, nameless: int) -> list[tup
 def describe_calls(totals: Usage) -> list[tuple[str, str]]:
     """Say which calls are in no sum, each remark with its mark."""
     said = (
-        (totals.unrecorded_calls, "†", "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them"),
-        (totals.copied_calls, "", "calls are copies made by a fork, counted once with their originals"),
+        (
+            totals.unrecorded_calls,
+            "†",
+            "call failed or was cut off: OpenCode stored no usage for it, the provider may bill it",
+            "calls failed or were cut off: OpenCode stored no usage for them, the provider may bill them",
+        ),
+        (
+            totals.copied_calls,
+            "",
+            "call is a copy made by a fork, counted once with its original",
+            "calls are copies made by a fork, counted once with their originals",
+        ),
     )
-    return [(mark, f"{count:,} {text}") for count, mark, text in said if count]
+    return [(mark, count_of(count, one, many)) for count, mark, one, many in said if count]
 
 
 def describe_unknown(totals: Any, number: CostNumber, nameless: int) -> list[str]:
@@ -223,13 +270,30 @@ def describe_unknown(totals: Any, number: CostNumber, nameless: int) -> list[str
     """
     if not hasattr(totals, number.unknown_field):
         count = unknown_of(totals, number)
-        return [f"{count:,} parts are of calls whose cost is not known, and are not in the cost"] if count else []
+        one, many = (
+            "part is of a call whose cost is not known, and is not in the cost",
+            "parts are of calls whose cost is not known, and are not in the cost",
+        )
+        return [count_of(count, one, many)] if count else []
     unknown = {
-        "list": "calls have no price and are not in the cost: opencode-monitor pricing missing",
-        "reported": "calls have no cost of OpenCode's and are not in it: what it stored for none is not 0",
-        "paid": "metered calls have no price and are not in what is paid: opencode-monitor pricing missing",
+        "list": (
+            "call has no price and is not in the cost",
+            "calls have no price and are not in the cost",
+            ": opencode-monitor pricing missing",
+        ),
+        "reported": (
+            "call has no cost of OpenCode's and is not in it",
+            "calls have no cost of OpenCode's and are not in it",
+            ": what it stored for none is not 0",
+        ),
+        "paid": (
+            "metered call has no price and is not in what is paid",
+            "metered calls have no price and are not in what is paid",
+            ": opencode-monitor pricing missing",
+        ),
     }
     if number == "reported":
         nameless = 0
-    said = ((unknown_of(totals, number) - nameless, unknown[number]), (nameless, NAMELESS_CALLS))
-    return [f"{count:,} {text}" for count, text in said if count]
+    one, many, hint = unknown[number]
+    said = ((unknown_of(totals, number) - nameless, one, many, hint), (nameless, *NAMELESS_CALLS, ""))
+    return [count_of(count, one, many) + hint for count, one, many, hint in said if count]

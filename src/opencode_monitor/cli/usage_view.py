@@ -10,7 +10,7 @@ from opencode_monitor.cli.output import View
 from opencode_monitor.cli.render import console, end_of, plain, show_change, show_tokens, show_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date, tzinfo
     from pathlib import Path
 
@@ -105,12 +105,12 @@ def show_cost(row: Any, number: CostNumber) -> str:
     return f"{'≥ ' if known is not None and unknown_of(row, number) else ''}{show_usd(known)}"
 
 
-def usage_view(found: Answer, wanted: UsageReport, output: Output, *, current: date | None, zone: tzinfo) -> View | None:
+def usage_view(found: Answer, wanted: UsageReport, output: Output, *, marks: Mapping[date, str], zone: tzinfo) -> View | None:
     """Return the table: as wide as the terminal, where names give way and numbers never; tokens in one column where five do not fit."""
     fees = found.fees if found.question.cost_number == "paid" else []
     if not found.rows and not fees:
         return None
-    lead = [*(wanted.lead or _lead(found, current=current, zone=zone))]
+    lead = [*(wanted.lead or _lead(found, marks=marks, zone=zone))]
     width = console(to_file=output.file is not None).width
     for is_short in (True,) if wanted.is_short else (False, True):
         columns = [*lead, *_numbers(found, is_short=is_short), *wanted.trail]
@@ -136,13 +136,13 @@ def is_shown(found: Answer, row: Any) -> bool:
     return found.question.is_of_parts or bool(row.calls or row.unrecorded_calls or row.copied_calls or row.sessions)
 
 
-def _lead(found: Answer, *, current: date | None, zone: tzinfo) -> list[Column]:
+def _lead(found: Answer, *, marks: Mapping[date, str], zone: tzinfo) -> list[Column]:
     from opencode_monitor.metrics.dimensions import DIMENSIONS  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     def column(name: str) -> Column:
         dimension = DIMENSIONS[name]
         return Column(
-            title=dimension.title, justify="left", cell=lambda row: _show_key(name, getattr(row, dimension.key), current=current, zone=zone)
+            title=dimension.title, justify="left", cell=lambda row: _show_key(name, getattr(row, dimension.key), marks=marks, zone=zone)
         )
 
     counts = ("parts",) if found.question.is_of_parts else ("sessions", "calls")
@@ -192,12 +192,12 @@ def _numbers(found: Answer, *, is_short: bool) -> list[Column]:
     return [*columns, Column(title="Before", cell=show_before, total=show_before), Column(title="Change", cell=change, total=change)]
 
 
-def _show_key(name: str, value: Any, *, current: date | None, zone: tzinfo) -> str:
-    """Show what a row is about, the period of now marked; calls without a time have no period."""
+def _show_key(name: str, value: Any, *, marks: Mapping[date, str], zone: tzinfo) -> str:
+    """Show what a row is about, a period with its mark; calls without a time have no period."""
     if name == "hour":
         return "unknown" if value is None else f"{value.astimezone(zone):%Y-%m-%d %H:%M %z}"
     if name in CURRENT:
-        return "unknown" if value is None else f"{value.isoformat()}{' *' if value == current else ''}"
+        return "unknown" if value is None else f"{value.isoformat()} {marks.get(value, '')}".rstrip()
     return show_name(name, value)
 
 

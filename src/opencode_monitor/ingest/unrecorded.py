@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from opencode_monitor.db.bulk import staged, upsert
 from opencode_monitor.db.dialect import integer_division
 from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
-from opencode_monitor.ingest.placed import ERROR_SUFFIX
+from opencode_monitor.ingest.placed import ERROR_SUFFIX, STEP_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
 from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
@@ -65,6 +65,8 @@ _ALIKE = (("version", "agent", "model_id"), ("version", "agent"), ("agent",), ()
 
 # An assistant's message without recorded usage; not each of them stands for a call.
 _IS_CANDIDATE = sa.and_(Message.role == "assistant", sa.func.coalesce(Message.call_count, 0) == 0, Message.copied_from.is_(None))
+# OpenCode before 0.2.26 kept the usage of a message's last step only; by the version that created the session.
+_LOSES_STEPS = sa.or_(*(Session.opencode_version.startswith(beginning) for beginning in ("0.0.", "0.1.", "0.2.")))
 # The message that stands for all that OpenCode 2 spent without one tells the prompt of no call.
 _IS_NO_SUM = Message.message_id != Message.session_id + HIDDEN_SUFFIX
 
@@ -174,7 +176,10 @@ def _title_estimates(connection: sa.Connection, scope: sa.FromClause | None) -> 
 def _call_estimates(
     connection: sa.Connection, scope: sa.FromClause | None, usual: Callable[[], _Usual], *, now: datetime
 ) -> Iterator[Estimate]:
-    candidates = sa.select(Message.session_id).where(_IS_CANDIDATE, in_scope(Message.session_id, scope)).distinct().subquery("candidates")
+    candidates = sa.union(
+        sa.select(Message.session_id).where(_IS_CANDIDATE, in_scope(Message.session_id, scope)),
+        sa.select(Session.session_id).where(_LOSES_STEPS, in_scope(Session.session_id, scope)),
+    ).subquery("candidates")
     is_text = Part.part_type.in_(("text", "thinking"))
     written = sa.func.coalesce(Part.written_chars, 0)
     shapes = (
@@ -183,6 +188,7 @@ def _call_estimates(
             sa.func.sum(written).label("written_chars"),
             sa.func.count().filter(Part.part_type == "step_start").label("steps"),
             sa.func.count().filter(Part.part_type == "tool_call").label("tools"),
+            sa.func.count().filter(Part.part_id == Part.message_id + STEP_SUFFIX).label("derived_steps"),
             sa.func.count().filter(is_text, written == 0, Part.ended_at.is_(None)).label("open_texts"),
         )
         .where(Part.session_id.in_(sa.select(candidates.c.session_id)))
@@ -218,7 +224,7 @@ def _call_estimates(
     for session_id, of_session in groupby(rows, key=itemgetter(0)):
         messages = _Messages(list(of_session))
         version = messages.rows[0].opencode_version
-        places = [place for place, row in enumerate(messages.rows) if row.is_candidate]
+        places = [place for place, row in enumerate(messages.rows) if row.is_candidate or _lost_steps(row)]
         yield from estimate_calls(session_id, version, messages, usual=_like(usual, version), now=now, candidates=places)
 
 
@@ -270,8 +276,14 @@ def _facts(row: Any) -> MessageFacts:
         has_step=bool(row.steps),
         has_tool=bool(row.tools),
         has_open_text=bool(row.open_texts),
+        lost_steps=_lost_steps(row),
         is_copy=row.copied_from is not None,
     )
+
+
+def _lost_steps(row: Any) -> int:
+    """Return how many steps of a message lost their usage: where it is stored with the message alone, it is the last one's."""
+    return max((row.steps or 0) - 1, 0) if row.derived_steps else 0
 
 
 def _find_usual(connection: sa.Connection) -> _Usual:

@@ -115,14 +115,15 @@ class Watcher:
         Raises:
             SchemaError: The database is not at head any more.
         """
-        is_pending = must_find = True
         not_before = looked_at = 0.0
         while not self.stop.is_set():
-            if must_find:
-                self._find()
             watched = self._directories()
             with closing(self._notices(watched)) as notices:
-                next(notices, None)  # from here on nothing is missed, so look once more
+                next(notices, None)  # from here on nothing is missed, so look once more: for sources, and through them
+                known = self._locations
+                self._find()
+                if self._locations != known:
+                    continue
                 is_pending, must_find = True, False
                 while not self.stop.is_set() and not must_find:
                     if is_pending and time.monotonic() >= not_before:

@@ -18,9 +18,10 @@ class UnrecordedCall(Base):
     It carries no foreign keys: an estimate comes and goes with what its session shows.
 
     Attributes:
-        unrecorded_id: `<session_id>:title`, `<message_id>:title`, or `<message_id>:cut`, `:failed`, `:unmetered`.
+        unrecorded_id: `<session_id>:title`, `<message_id>:title`, `<message_id>:cut`, `:failed`, `:unmetered`, or
+            `<message_id>:lost_step:<number>`.
         message_id: The message that the call was made for or left behind; NULL for the title of a session.
-        kind: title, message_title, cut, failed or unmetered.
+        kind: title, message_title, cut, failed, unmetered or lost_step.
         created_at: When the call was made, UTC.
         input_tokens: Like the other four buckets, an estimate.
         estimated_cost_usd: The estimated tokens at list price in USD; NULL where there is no price.

@@ -1,8 +1,9 @@
 """The rules that estimate what a provider billed and OpenCode did not record. Pure: no input, no output, no clock.
 
-Two things leave traces. A title: OpenCode 1.x has a small model write one for each session, and up to 1.1 one for each message of a user,
-and stores the text and nothing of the call. And an answer that never got its usage: the client was killed, the user stopped it, the
-connection broke. Its prompt is estimated from the calls beside it, its output from the text that arrived.
+Three things leave traces. A title: OpenCode 1.x has a small model write one for each session, and up to 1.1 one for each message of a user,
+and stores the text and nothing of the call. An answer that never got its usage: the client was killed, the user stopped it, the
+connection broke. Its prompt is estimated from the calls beside it, its output from the text that arrived. And the steps of a message before
+its last one: until 0.2.26 OpenCode kept the last one's usage only. Their prompts are what the last one's was before it grew to that.
 
 Every constant is declared here with its source; docs/cost.md says how far each was from a provider's ledger.
 """
@@ -97,6 +98,7 @@ class Kind(StrEnum):
     CUT = "cut"
     FAILED = "failed"
     UNMETERED = "unmetered"
+    LOST_STEP = "lost_step"
 
 
 class Method(StrEnum):
@@ -106,6 +108,7 @@ class Method(StrEnum):
     PREVIOUS_CALL = "previous_call"
     NEXT_CALL = "next_call"
     FIRST_CALL = "first_call"
+    LAST_STEP = "last_step"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class Estimate:
         message_id: The message that it was made for or left behind; None for a session's title.
         created_at: When it was made.
         buckets: The estimated tokens; None where nothing in the database says how long such a prompt is.
+        number: Which of several calls of one message and kind it is, from 1 on; 0 where there is one.
     """
 
     session_id: str
@@ -125,12 +129,13 @@ class Estimate:
     created_at: datetime | None
     buckets: TokenBuckets | None
     method: Method
+    number: int = 0
 
     @property
     def unrecorded_id(self) -> str:
         """The id: the same whenever the estimate is made again."""
         suffix = "title" if self.kind is Kind.MESSAGE_TITLE else self.kind.value
-        return f"{self.message_id or self.session_id}:{suffix}"
+        return f"{self.message_id or self.session_id}:{suffix}{f':{self.number}' if self.number else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +174,7 @@ class MessageFacts:
         has_step: Whether a step began: the model had begun to answer.
         has_tool: Whether a tool was called, by the model or by OpenCode itself.
         has_open_text: Whether a text or thinking began, has not ended, and holds no character.
+        lost_steps: How many steps came before the one whose usage is all that is recorded of it.
         is_copy: Whether a fork copied it.
     """
 
@@ -187,6 +193,7 @@ class MessageFacts:
     has_step: bool = False
     has_tool: bool = False
     has_open_text: bool = False
+    lost_steps: int = 0
     is_copy: bool = False
 
 
@@ -284,7 +291,7 @@ def estimate_calls(
     now: datetime,
     candidates: Iterable[int] | None = None,
 ) -> list[Estimate]:
-    """Estimate the calls of a session that left a message and no usage.
+    """Estimate the calls of a session that left a message, or a step of one, and no usage.
 
     Args:
         session_id: The session.
@@ -292,7 +299,7 @@ def estimate_calls(
         messages: All its messages, oldest first; of most sessions, few of them are looked at.
         usual: How the first call of a session usually looks, for a message like this one.
         now: The time of the import.
-        candidates: The places of the assistant's messages without recorded usage, where the caller knows them.
+        candidates: The places of the messages without recorded usage, or with steps that lost theirs, where the caller knows them.
 
     Returns:
         One estimate for each such call.
@@ -307,6 +314,21 @@ def estimate_calls(
     estimates = []
     for place in range(len(messages)) if candidates is None else candidates:
         message = messages[place]
+        if message.lost_steps and message.calls and not message.is_copy:
+            prompts = _estimate_steps(messages, place)
+            estimates += [
+                Estimate(
+                    session_id=session_id,
+                    message_id=message.message_id,
+                    kind=Kind.LOST_STEP,
+                    model_id=message.model_id,
+                    created_at=message.created_at,
+                    buckets=buckets,
+                    method=Method.LAST_STEP,
+                    number=number,
+                )
+                for number, buckets in enumerate(prompts, start=1)
+            ]
         is_in_doubt = message.has_tool and not message.has_step
         kind = judge(message, is_newest=place == len(messages) - 1, now=now, marks_steps=is_in_doubt and marks_steps())
         if kind is not None:
@@ -344,6 +366,38 @@ def _estimate_prompt(
     return _as_usual(prompt, like), Method.FIRST_CALL
 
 
+def _estimate_steps(messages: Sequence[MessageFacts], place: int) -> list[TokenBuckets]:
+    """Estimate the steps of a message before its last one, whose usage is known.
+
+    From step to step the prompt grows by what the model wrote and its tools returned, which is known for all of them together: the steps
+    are taken to be alike. Each is served what the step before it had, if the last one was served anything; the first, what the call before
+    the message had.
+    """
+    message = messages[place]
+    steps = message.lost_steps
+    last = message.buckets
+    written = max(_tokens(message.written_chars) - last.output_tokens - last.reasoning_tokens, 0)
+    grown = min(written + _tokens(message.added_chars) + TOOL_ROUND_TOKENS * steps, last.context_tokens)
+    prompts = [last.context_tokens - grown + grown * step // steps for step in range(steps)]
+    before = _nearest(messages, range(place - 1, -1, -1))
+    served = 0
+    if before is not None:
+        served = _after(messages, before, place, is_cached=_is_served(message)).cache_read_tokens
+    found = []
+    for step, prompt in enumerate(prompts):
+        output = TokenBuckets(output_tokens=written * (step + 1) // steps - written * step // steps)
+        found.append(_partly_cached(message, prompt, min(served, prompt)) + output)
+        served = prompt if _is_served(message) else 0
+    return found
+
+
+def _partly_cached(message: MessageFacts, prompt: int, served: int) -> TokenBuckets:
+    """Divide the prompt of a step: what a cache serves, and the rest, which is written to one where the message's own usage shows that."""
+    writes = _writes_cache(message.model_id) and (_is_served(message) or message.buckets.cache_write_tokens > 0)
+    rest = prompt - served
+    return TokenBuckets(cache_read_tokens=served, cache_write_tokens=rest if writes else 0, input_tokens=0 if writes else rest)
+
+
 def _nearest(messages: Sequence[MessageFacts], places: range) -> int | None:
     """Find the nearest recorded call, unless the context was compacted on the way there."""
     for place in places:
@@ -352,10 +406,11 @@ def _nearest(messages: Sequence[MessageFacts], places: range) -> int | None:
     return None
 
 
-def _after(messages: Sequence[MessageFacts], before: int, place: int) -> TokenBuckets:
+def _after(messages: Sequence[MessageFacts], before: int, place: int, *, is_cached: bool | None = None) -> TokenBuckets:
     """Estimate the prompt of the call after a recorded one: what that one had, what it wrote, and what has come since.
 
-    A cache that keeps by itself is judged by whether it ever served the session, one that is written to by its lifetime.
+    A cache that keeps by itself is judged by whether it ever served the session, where nothing better is known (`is_cached`), one that is
+    written to by its lifetime.
     """
     previous, message = messages[before], messages[place]
     known = _context(previous)
@@ -365,9 +420,13 @@ def _after(messages: Sequence[MessageFacts], before: int, place: int) -> TokenBu
         is_warm = is_warm and (previous.buckets.cache_write_tokens > 0 or _is_served(previous)) and _is_within(previous, message)
         if is_warm:
             return TokenBuckets(cache_read_tokens=known, cache_write_tokens=added)
-    elif is_warm and any(other.calls and _is_served(other) and other.model_id == message.model_id for other in messages):
+    elif is_warm and (_has_cache(messages, message.model_id) if is_cached is None else is_cached):
         return TokenBuckets(cache_read_tokens=known, input_tokens=added)
     return _uncached(message.model_id, known + added)
+
+
+def _has_cache(messages: Sequence[MessageFacts], model_id: str | None) -> bool:
+    return any(other.calls and _is_served(other) and other.model_id == model_id for other in messages)
 
 
 def _is_served(message: MessageFacts) -> bool:

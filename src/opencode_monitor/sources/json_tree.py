@@ -59,7 +59,8 @@ if TYPE_CHECKING:
 
 _DAY_MS = 86_400_000
 _REST_MS = 600_000
-"""A session is at rest when none of its files has changed for this long: an answer that is cut off can have been written to until then."""
+"""A session is at rest when none of its files has changed for this long: an answer that is cut off can have been written to until then, and
+the parts of a tree that is being copied can come so much later than their messages."""
 _LOOKERS = 2
 _ORPHAN = "part of a session that is no longer stored; not loaded"
 
@@ -132,6 +133,7 @@ class JsonTreeSource:
         files = self._session_files([])
         session_ids = sorted({*files, *self._directories(self._messages_at, [])})
         orphans = self._known_orphans([])
+        rested_ms = looked.at_ms - _REST_MS
 
         def stamp(session_id: str) -> SessionStamp | None:
             found = look_at(session_id)
@@ -143,10 +145,10 @@ class JsonTreeSource:
             known = remembered.stamps.get(session_id)
             if remembered.elsewhere.get(session_id, 0) > self._rank:
                 return known or SessionStamp(session_id, "", 0, None, None, self._rank)
-            was_at_rest = known is not None and looked.at_ms - (known.updated_ms or looked.at_ms) > _REST_MS
+            was_at_rest = known is not None and (known.updated_ms or looked.at_ms) < rested_ms
             if not was_at_rest or _is_turn_of(session_id, self._looked_at_ms):
                 known = None
-            return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known)
+            return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known, rested_ms)
 
         # Asking for the state of 200,000 files is the system's work, without Python's lock.
         with ThreadPoolExecutor(_LOOKERS) as pool:
@@ -266,13 +268,13 @@ class JsonTreeSource:
         messages: set[str] = set()
         for session_id in self._directories("message", issues):
             # A directory that cannot be listed is an issue of its session.
-            messages.update(stem(entry) for entry in self._records(f"message/{session_id}", []))
+            messages.update(entry.name for entry in self._entries(f"message/{session_id}", []))
         if self._messages_at in self._unlisted:
             return {}
         orphans: dict[str, list[tuple[str, Entry]]] = {}
-        for message_id in self._directories("part", issues):
-            if message_id in messages:
-                continue
+        # Of 40,000 directories hardly one is asked for more than its name.
+        left = [entry for entry in self._entries("part", issues) if entry.name + SUFFIX not in messages]
+        for message_id in sorted(entry.name for entry in left if is_directory(entry)):
             entries = self._records(f"part/{message_id}", issues)
             signature = signature_of(entries)
             known = self._owners.get(message_id)
@@ -303,25 +305,34 @@ class JsonTreeSource:
         return files
 
     def _stamp(
-        self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]], known: SessionStamp | None
+        self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]], known: SessionStamp | None, rested_ms: int
     ) -> SessionStamp | None:
-        """Make a session's stamp; its signature begins with what the session and its messages tell, as only that may be compared."""
+        """Make a session's stamp; its signature begins with what the session and its messages tell, as only that may be compared.
+
+        Args:
+            session_id: The session.
+            files: Its own files.
+            orphans: Parts of it without a message.
+            known: Its stamp of the last time, which holds where no message has changed since.
+            rested_ms: That stamp does not hold where a message came later than this.
+        """
         digest = hashlib.blake2b(digest_size=16)
         problems: list[SourceIssue] = []
         messages = self._records(f"{self._messages_at}/{session_id}", problems)
         if not files and ((not messages and not problems) or self._hides_sessions()):
             return None
         records = 1 if files else 0
-        updated_ms = 0
+        updated_ms = came_ms = 0
         for project_id, entry in files:
             digest.update(f"{project_id}\n".encode())
-            updated_ms = max(updated_ms, fingerprint(digest, [entry]))
+            updated_ms = max(updated_ms, fingerprint(digest, [entry])[0])
         created_ms = session_id_time_ms(session_id, updated_ms) if updated_ms else None
         for entries in (messages, [entry for _, entry in orphans]):
             records += len(entries)
-            updated_ms = max(updated_ms, fingerprint(digest, entries))
+            latest_ms, latest_came_ms = fingerprint(digest, entries)
+            updated_ms, came_ms = max(updated_ms, latest_ms), max(came_ms, latest_came_ms)
         quick = digest.hexdigest()
-        if known is not None and known.signature.startswith(quick):
+        if known is not None and came_ms < rested_ms and known.signature.startswith(quick):
             return known
         latest_ns = 0
         for message in messages:

@@ -31,9 +31,14 @@ def load_object(entry: Entry, notes: list[str]) -> dict[str, Any] | None:
     return data
 
 
-def fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
-    """Add files to a digest, and return when the last of them was changed, in Unix milliseconds."""
-    latest_ns = 0
+def fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> tuple[int, int]:
+    """Add files to a digest.
+
+    Returns:
+        When the last of them was changed, and when the last of them came to where it is or was changed there, in Unix milliseconds. A copy
+        can keep the first of the two, never the second.
+    """
+    latest_ns = came_ns = 0
     states = []
     for entry in entries:
         status = status_of(entry)
@@ -43,8 +48,9 @@ def fingerprint(digest: hashlib.blake2b, entries: list[Entry]) -> int:
         changed_ns = status.st_mtime_ns
         states.append(f"{entry.name}:{changed_ns}:{status.st_size}")
         latest_ns = max(latest_ns, changed_ns)
+        came_ns = max(came_ns, status.st_ctime_ns)
     digest.update(("\n".join(states) + "\n\n").encode())
-    return latest_ns // 1_000_000
+    return latest_ns // 1_000_000, came_ns // 1_000_000
 
 
 def states_in(directory: str) -> list[tuple[str, int, int]]:

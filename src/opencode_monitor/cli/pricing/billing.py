@@ -9,7 +9,7 @@ import click
 
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.ranges import parse_when, to_utc
-from opencode_monitor.cli.render import UNKNOWN, as_json_value, envelope, plain
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, count_of, envelope, plain
 from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import UsageError
 
@@ -157,7 +157,7 @@ def _change(
 
 def _show(usage: Usage) -> str:
     paid = UNKNOWN if usage.paid_cost_usd is None else f"${usage.paid_cost_usd.quantize(Decimal('0.000001')):f}"
-    return f"{paid} ({usage.paid_unknown_calls:,} calls unknown)"
+    return f"{paid} ({count_of(usage.paid_unknown_calls, 'call')} unknown)"
 
 
 def _list_adjustments(state: State, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.cli.context import now
-from opencode_monitor.cli.render import UNKNOWN, plain
+from opencode_monitor.cli.render import UNKNOWN, count_of, plain
 from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import PriceError
 
@@ -51,9 +51,14 @@ def price_book(state: State) -> Iterator[Session]:
     renew_sums(state)
 
 
+def say_priced(calls: int) -> str:
+    """Say how many calls have got a price."""
+    return count_of(calls, "call without a price has one now.", "calls without a price have one now.")
+
+
 def show_cost(usage: Usage) -> str:
     """Show a total with all that its last digits say."""
-    return f"{show_exact(usage.cost_usd)} ({usage.unpriced_calls:,} calls unpriced)"
+    return f"{show_exact(usage.cost_usd)} ({count_of(usage.unpriced_calls, 'call')} unpriced)"
 
 
 def show_exact(cost: Decimal | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import MODE_NAMES, as_objects, price_book, show_cost, split_model
+from opencode_monitor.cli.pricing.common import MODE_NAMES, as_objects, price_book, say_priced, show_cost, split_model
 from opencode_monitor.cli.ranges import parse_when
 from opencode_monitor.cli.render import envelope, plain
 from opencode_monitor.errors import NotFoundError, UsageError
@@ -126,7 +126,7 @@ def alias(state: State, model: str | None, target: str | None, mode: str, remove
         click.echo(f"{plain(model)} is priced by the rules again.")
     else:
         in_mode = "" if mode == "standard" else f" in {mode} mode"
-        click.echo(f"{plain(model)} costs what {plain(target)} costs{in_mode}. {priced:,} calls without a price have one now.")
+        click.echo(f"{plain(model)} costs what {plain(target)} costs{in_mode}. {say_priced(priced)}")
 
 
 def _list_aliases(state: State, *, as_json: bool) -> None:

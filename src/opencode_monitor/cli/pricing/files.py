@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import price_book
-from opencode_monitor.cli.render import envelope, note, plain
+from opencode_monitor.cli.pricing.common import price_book, say_priced
+from opencode_monitor.cli.render import count_of, envelope, note, plain
 from opencode_monitor.errors import PriceError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def import_prices(state: State, file: Path, replace: bool, as_json: bool) -> Non
         totals = {"rows": len(rows), "added": added, "calls_priced": priced}
         click.echo(envelope("pricing-import", rows=[], totals=totals))
     else:
-        click.echo(f"Read {len(rows):,} prices: {added:,} new. {priced:,} calls without a price have one now.")
+        click.echo(f"Read {count_of(len(rows), 'price')}: {added:,} new. {say_priced(priced)}")
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.pricing.common import price_book, print_rows, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
-from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.render import count_of, envelope, plain
 from opencode_monitor.cli.statusline import renew_sums
 from opencode_monitor.errors import UsageError
 
@@ -97,7 +97,7 @@ def _ask(days: Sequence[RepricedDay], *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("Pricing anew changes recorded costs. Look first with --dry-run, then say --yes.")
-    click.confirm(f"Price {sum(day.calls for day in days):,} calls anew?", abort=True, err=True)
+    click.confirm(f"Price {count_of(sum(day.calls for day in days), 'call')} anew?", abort=True, err=True)
 
 
 def _totals(days: Sequence[RepricedDay]) -> dict[str, Any]:
@@ -167,8 +167,10 @@ def _undo(state: State, run_id: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(envelope("pricing-undo", rows=[undone]))
         return
-    kept = "" if not undone.kept else f" {undone.kept:,} calls were read or priced anew since and keep their price."
-    click.echo(f"Undid run {plain(undone.run_id)}: {undone.restored:,} calls cost again what they did.{kept}")
+    restored = count_of(undone.restored, "call costs again what it did", "calls cost again what they did")
+    since = ("call was read or priced anew since and keeps its price", "calls were read or priced anew since and keep their price")
+    kept = f" {count_of(undone.kept, *since)}." if undone.kept else ""
+    click.echo(f"Undid run {plain(undone.run_id)}: {restored}.{kept}")
 
 
 def _list_runs(state: State, *, as_json: bool) -> None:
@@ -189,6 +191,6 @@ def _list_runs(state: State, *, as_json: bool) -> None:
     for row in rows:
         undone = "" if row["undone_at"] is None else "  (undone)"
         costs = f"{_show_sum(row['old_cost_usd'], row['newly_priced'])} → {_show_sum(row['new_cost_usd'], row['unpriced'])}"
-        click.echo(plain(f"{row['run_id']}  {row['calls']:,} calls  {costs}  {row['scope']}  {row['reason']}".rstrip() + undone))
+        click.echo(plain(f"{row['run_id']}  {count_of(row['calls'], 'call')}  {costs}  {row['scope']}  {row['reason']}".rstrip() + undone))
     if not rows:
         click.echo("Nothing was ever priced anew.")

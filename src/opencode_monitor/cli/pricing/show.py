@@ -35,7 +35,7 @@ def missing(state: State, as_json: bool) -> None:
         mode = modes.get(str(row["model"]))
         why = "" if mode is None else f"   (aliased to {plain(mode)} prices, and there are none at that time)"
         hint = "OpenCode does not say which" if model == NO_MODEL else f"opencode-monitor pricing set {model} --input USD --output USD{why}"
-        click.echo(f"{row['calls']:>8,} calls  {model}   {hint}")
+        click.echo(f"{row['calls']:>8,} {'call ' if row['calls'] == 1 else 'calls'}  {model}   {hint}")
     if not rows:
         click.echo("Every call has a price.")
     elif any(row["model"] != NO_MODEL for row in rows):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
-from opencode_monitor.cli.pricing.common import PRICES, price_book, print_rows, show_exact, show_price, show_start
-from opencode_monitor.cli.render import envelope, note, plain
+from opencode_monitor.cli.pricing.common import PRICES, price_book, print_rows, say_priced, show_exact, show_price, show_start
+from opencode_monitor.cli.render import count_of, envelope, note, plain
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -101,7 +101,7 @@ def refresh(state: State, offline: bool, as_json: bool) -> None:
         click.echo("opencode-cache  no models.json here")
     for problem in problems:
         click.echo(plain(problem))
-    click.echo(f"{len(added):,} new prices. {priced:,} calls without a price have one now.")
+    click.echo(f"{count_of(len(added), 'new price')}. {say_priced(priced)}")
 
 
 def _planned(session: Session) -> tuple[list[tuple[PricePeriod, PricePeriod | None]], list[str]]:
