@@ -108,6 +108,17 @@ print(len(helped) > 40, sorted(heavy & set(sys.modules)))
 
         assert (done.returncode, done.stdout, done.stderr) == (0, "True []\n", "")
 
+    def test_main_leaves_nothing_to_the_collector_at_its_exit(self) -> None:
+        program = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 1_000, len(gc.get_objects()) < 1_000))  # the first registered is the last called
+from opencode_monitor.cli.app import main
+main(["--version"])
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "True True", "")
+
     @pytest.mark.parametrize("arguments", [["--help"], ["report", "--help"], ["statusline", "--help"]])
     def test_main_help_imports_no_other_command(self, arguments: list[str]) -> None:
         program = f"""
