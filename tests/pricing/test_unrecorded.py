@@ -367,7 +367,9 @@ def test_estimate_calls_any_session_is_never_negative_and_names_each_message_onc
 @given(messages=st.lists(MESSAGES, max_size=6), usual=st.none() | st.builds(UsualCall, COUNTS, COUNTS, COUNTS, COUNTS))
 def test_estimate_calls_of_known_candidates_are_those_of_all_messages(messages: list[MessageFacts], usual: UsualCall | None) -> None:
     candidates = [
-        place for place, message in enumerate(messages) if message.role == "assistant" and not message.calls and not message.is_copy
+        place
+        for place, message in enumerate(messages)
+        if message.lost_steps or (message.role == "assistant" and not message.calls and not message.is_copy)
     ]
 
     found = estimate_calls("ses_1", "1.18.33", messages, usual=lambda _: usual, now=LATER, candidates=candidates)
