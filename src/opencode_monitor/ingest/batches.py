@@ -118,10 +118,15 @@ class ReadSession:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sessions to write together, and their rows as the engine takes them, by table and whether they are derived."""
+    """Sessions to write together, and their rows as the engine takes them, by table and whether they are derived.
+
+    Attributes:
+        share: How much of a full batch it is; one with a long session can be more.
+    """
 
     sessions: list[ReadSession]
     packed: dict[tuple[str, bool], PackedRows]
+    share: float
 
 
 def read_sessions(source: Source, assignment: Assignment, form: BatchForm) -> Iterator[SessionRows]:
@@ -150,25 +155,28 @@ def make_batches(source: Source, assignments: Iterable[Assignment], form: BatchF
         form: What the batches are to be like.
     """
     sessions: list[SessionRows] = []
-    size = chars = 0
+    records = chars = 0
+    share = 0.0
     for assignment in assignments:
         for session in read_sessions(source, assignment, form):
             sessions.append(session)
-            size += 1 + len(session.rows["messages"]) + len(session.rows["parts"])
+            records += 1 + len(session.rows["messages"]) + len(session.rows["parts"])
             chars += session.chars if form.with_texts else 0
-            if size >= form.records or chars >= BATCH_CHARS:
-                yield as_batch(sessions, form)
-                sessions, size, chars = [], 0, 0
+            share = max(records / form.records, chars / BATCH_CHARS)
+            if share >= 1:
+                yield as_batch(sessions, form, share)
+                sessions, records, chars = [], 0, 0
     if sessions:
-        yield as_batch(sessions, form)
+        yield as_batch(sessions, form, share)
 
 
-def as_batch(sessions: Sequence[SessionRows], form: BatchForm) -> Batch:
+def as_batch(sessions: Sequence[SessionRows], form: BatchForm, share: float) -> Batch:
     """Pack the rows of some sessions.
 
     Args:
         sessions: The sessions with their rows.
         form: What the batch is to be like.
+        share: How much of a full batch they are.
     """
     derived = {record_id for session in sessions for record_id in session.derived | session.derived_messages}
     packed = {}
@@ -179,4 +187,4 @@ def as_batch(sessions: Sequence[SessionRows], form: BatchForm) -> Batch:
             packed[table, True] = pack(form.layouts[table], own)
             rows = [row for row in rows if row[0] not in derived] if own else rows
         packed[table, False] = pack(form.layouts[table], rows)
-    return Batch([ReadSession.of(session) for session in sessions], packed)
+    return Batch([ReadSession.of(session) for session in sessions], packed, share)

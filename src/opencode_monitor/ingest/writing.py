@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opencode_monitor.ingest.mapping import SessionRows
 
 TRANSACTION_BATCHES = 4
-"""How many batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
+"""How many full batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 MOST_TAKEN_IDS = 400_000
 """How many ids of an import are kept in memory, some 70 bytes for each."""
@@ -140,7 +140,7 @@ class Writer:
         self._unsettled: list[str] = []
         self._incomplete: set[str] = set()
         self._issues: dict[str | None, list[SourceIssue]] = {}
-        self._batches = 0
+        self._share = 0.0  # of full batches
         self._is_writing = False
 
     def __enter__(self) -> Self:
@@ -178,8 +178,8 @@ class Writer:
         self._load(batch)
         self._known.update((session_id, session_id not in self._incomplete) for session_id in session_ids)
         self._unsettled += session_ids
-        self._batches += 1
-        if is_stored or self._batches == TRANSACTION_BATCHES:
+        self._share += batch.share
+        if is_stored or self._share >= TRANSACTION_BATCHES:
             self._finish()
         self._is_writing = False
 
@@ -192,11 +192,11 @@ class Writer:
             return batch
         self._issues |= {session.session_id: session.issues for session in batch.sessions if session.session_id in worse}
         kept = [session.session_id for session in batch.sessions if session.session_id not in worse]
-        return as_batch(self._again(kept), self._form)
+        return as_batch(self._again(kept), self._form, batch.share)
 
-    def _without(self, sessions: Iterable[ReadSession], refused: Sequence[_Refused]) -> Batch:
-        """Read some sessions again, and leave out of them what another session has."""
-        read = {session.session_id: session for session in self._again([session.session_id for session in sessions])}
+    def _without(self, batch: Batch, refused: Sequence[_Refused]) -> Batch:
+        """Read a batch again, and leave out of it what other sessions have."""
+        read = {session.session_id: session for session in self._again([session.session_id for session in batch.sessions])}
         for key, record_id, session_id, owner in refused:
             if session_id in read:
                 issue = SourceIssue(f"{key.removesuffix('_id')}:{record_id}", f"id belongs to session {owner} already; not loaded")
@@ -204,7 +204,7 @@ class Writer:
         for session in read.values():
             for key in ("message_id", "part_id"):
                 _drop(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
-        return as_batch(list(read.values()), self._form)
+        return as_batch(list(read.values()), self._form, batch.share)
 
     def _load(self, batch: Batch) -> None:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
@@ -212,7 +212,7 @@ class Writer:
         if not is_new:
             is_new, refused = _taken_ids(connection, sessions)
             if refused:
-                batch = self._without(sessions, refused)
+                batch = self._without(batch, refused)
                 sessions = batch.sessions
         here = {message_id for session in sessions for message_id in session.messages}
         checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []
@@ -246,7 +246,7 @@ class Writer:
         self._transaction = None
         self._unsettled = []
         self._issues = {}
-        self._batches = 0
+        self._share = 0.0
 
     def _note_read(self) -> None:
         """Note what was read, as it was when its source was opened."""
