@@ -73,8 +73,8 @@ _TYPES: dict[str, type[sqltypes.TypeEngine[Any]]] = {
 
 # Settings of `db.engine`, none of which is an extension's.
 _DUCKDBS_OWN = {
-    *("autoinstall_known_extensions", "autoload_known_extensions", "checkpoint_threshold", "memory_limit", "python_enable_replacements"),
-    *("temp_directory", "threads"),
+    *("autoinstall_known_extensions", "autoload_known_extensions", "checkpoint_threshold", "memory_limit"),
+    *("python_enable_replacements", "temp_directory", "threads"),
 }
 
 _umask_lock = threading.RLock()
@@ -154,6 +154,8 @@ class DuckDBDialect(duckdb_engine.Dialect):
         if not cparams["database"].startswith(MEMORY):
             make_spill_directory(connection, cparams["database"])
         connection.execute("SET TimeZone = 'UTC'")
+        # DuckDB writes one to the standard output, whatever that is, when a statement takes longer than two seconds.
+        connection.execute("SET enable_progress_bar = false")
         return connection
 
     def _open(self, *cargs: Any, url_config: dict[str, Any] | None = None, **cparams: Any) -> Any:

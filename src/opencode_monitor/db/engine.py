@@ -42,7 +42,7 @@ DUCKDB_SETTINGS = {
 
 LOADING_SETTINGS = {
     # An import's own memory lies on top; together they stay below 900 MB. Texts of 150 kB each need more: see `is_out_of_memory`.
-    "memory_limit": "400MB",
+    "memory_limit": "300MB",
 }
 """What differs for an engine that loads much."""
 

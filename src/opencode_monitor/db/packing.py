@@ -176,12 +176,11 @@ def _pack_texts(kind: Kind, texts: Sequence[str | None]) -> PackedColumn:
     if null_count == len(texts):
         return PackedColumn(kind, null_count, (bytes((len(texts) + 7) // 8), bytes(8 * (len(texts) + 1)), b""))
     present = bytes(nanoarrow.c_buffer([text is not None for text in texts], nanoarrow.bool_())) if null_count else None
-    filled = ["" if text is None else text for text in texts] if null_count else texts
-    whole = "".join(filled)  # type: ignore[arg-type] # no None is left in it
-    if whole.isascii():  # as all ids are: encoding them one by one takes three times as long
-        lengths, data = map(len, filled), whole.encode()  # type: ignore[arg-type] # likewise
+    filled = ["" if text is None else text for text in texts]
+    if all(map(str.isascii, filled)):  # as all ids are: encoding them one by one takes three times as long
+        lengths, data = map(len, filled), "".join(filled).encode()
     else:
-        encoded = [text.encode() for text in filled]  # type: ignore[union-attr] # likewise
+        encoded = [text.encode() for text in filled]
         lengths, data = map(len, encoded), b"".join(encoded)
     return PackedColumn(kind, null_count, (present, array("q", [0, *accumulate(lengths)]).tobytes(), data))
 

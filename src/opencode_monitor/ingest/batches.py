@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opencode_monitor.sources.records import Source, SourceIssue
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 20_000_000
+BATCH_CHARS = 12_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 some of them in memory at once."""
 
