@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,6 +322,33 @@ class TestTree:
 
         assert overlooked.read == 0
         assert summary.counts == BulkCounts(changed=1, unchanged=records(store) - 1)
+
+    @pytest.mark.parametrize("how", ["nothing", "a part comes", "its parts go", "a message is at work"])
+    def test_import_again_just_copied_looks_at_parts_where_one_can_have_changed(
+        self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        monkeypatch.setattr(json_tree, "_SETTLED_MS", 0)
+        monkeypatch.setattr(json_tree, "_is_turn_of", lambda _session, _at: False)
+        store = stores.sample()
+        storage = stores.write_json(store, tmp_path)
+        message = store.messages[-1]
+        of_session = {one["id"] for one in store.messages if one["sessionID"] == message["sessionID"]}
+        if how == "a message is at work":
+            monkeypatch.setattr(json_tree, "message_id_time_ms", lambda name, at_ms: at_ms if name == message["id"] else 0)
+        load(engine, tmp_path)
+        time.sleep(0.02)
+        if how == "its parts go":
+            shutil.rmtree(storage / "part" / message["id"])
+        if how == "a part comes":
+            new = storage / "part" / message["id"] / "prt_zzzzzzzzzzzzzzzzzzzzzzzzzz.json"
+            new.write_text(json.dumps({"type": "text", "text": "One more."}))
+
+        summary, touched = load_and_watch_files(engine, tmp_path, now=LATER)
+
+        listed = {file.name for file in touched if file.parent == storage / "part"}
+        assert listed == (set() if how == "nothing" else of_session)
+        assert summary.counts.new == (1 if how == "a part comes" else 0)
+        assert (summary.read > 0) == (how in ("a part comes", "its parts go"))
 
     def test_import_tree_that_was_still_being_copied_is_read_whole_then(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = stores.sample()

@@ -26,7 +26,7 @@ import msgspec
 from opencode_monitor.errors import SourceError
 from opencode_monitor.sources import shapes
 from opencode_monitor.sources.decode import is_storable_id
-from opencode_monitor.sources.ids import session_id_time_ms
+from opencode_monitor.sources.ids import message_id_time_ms, session_id_time_ms
 from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.records import (
     NOTHING_REMEMBERED,
@@ -61,6 +61,8 @@ _DAY_MS = 86_400_000
 _REST_MS = 600_000
 """A session is at rest when none of its files has changed for this long: an answer that is cut off can have been written to until then, and
 the parts of a tree that is being copied can come so much later than their messages."""
+_SETTLED_MS = 10_000
+"""A directory is settled when no file has come into it for this long: one that was being written is whole by then."""
 _LOOKERS = 2
 _ORPHAN = "part of a session that is no longer stored; not loaded"
 
@@ -115,7 +117,8 @@ class JsonTreeSource:
 
         OpenCode writes a part anew in its place while the part's message is being made, and then the message. So of a session that had been
         at rest when it was last looked at, the parts' files are looked at only if a message, the session or a name has changed; and on one
-        day of the week all the same, in case something else has been at work.
+        day of the week all the same, in case something else has been at work. Of one that has only just come, but was made days before, as
+        in a copy, the directories of the parts are looked at, and the files where one of these has changed.
 
         Args:
             remembered: What is known from then; of sessions that are stored in a better form, only parts without a message are looked at.
@@ -133,7 +136,6 @@ class JsonTreeSource:
         files = self._session_files([])
         session_ids = sorted({*files, *self._directories(self._messages_at, [])})
         orphans = self._known_orphans([])
-        rested_ms = looked.at_ms - _REST_MS
 
         def stamp(session_id: str) -> SessionStamp | None:
             found = look_at(session_id)
@@ -145,10 +147,9 @@ class JsonTreeSource:
             known = remembered.stamps.get(session_id)
             if remembered.elsewhere.get(session_id, 0) > self._rank:
                 return known or SessionStamp(session_id, "", 0, None, None, self._rank)
-            was_at_rest = known is not None and (known.updated_ms or looked.at_ms) < rested_ms
-            if not was_at_rest or _is_turn_of(session_id, self._looked_at_ms):
+            if _is_turn_of(session_id, self._looked_at_ms):
                 known = None
-            return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known, rested_ms)
+            return self._stamp(session_id, files.get(session_id, []), orphans.get(session_id, []), known, looked.at_ms)
 
         # Asking for the state of 200,000 files is the system's work, without Python's lock.
         with ThreadPoolExecutor(_LOOKERS) as pool:
@@ -305,7 +306,12 @@ class JsonTreeSource:
         return files
 
     def _stamp(
-        self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]], known: SessionStamp | None, rested_ms: int
+        self,
+        session_id: str,
+        files: list[tuple[str, Entry]],
+        orphans: list[tuple[str, Entry]],
+        known: SessionStamp | None,
+        known_at_ms: int,
     ) -> SessionStamp | None:
         """Make a session's stamp; its signature begins with what the session and its messages tell, as only that may be compared.
 
@@ -313,8 +319,8 @@ class JsonTreeSource:
             session_id: The session.
             files: Its own files.
             orphans: Parts of it without a message.
-            known: Its stamp of the last time, which holds where no message has changed since.
-            rested_ms: That stamp does not hold where a message came later than this.
+            known: Its stamp of the last time, which holds where nothing can have changed since.
+            known_at_ms: When that was, in Unix milliseconds.
         """
         digest = hashlib.blake2b(digest_size=16)
         problems: list[SourceIssue] = []
@@ -332,8 +338,10 @@ class JsonTreeSource:
             latest_ms, latest_came_ms = fingerprint(digest, entries)
             updated_ms, came_ms = max(updated_ms, latest_ms), max(came_ms, latest_came_ms)
         quick = digest.hexdigest()
-        if known is not None and came_ms < rested_ms and known.signature.startswith(quick):
-            return known
+        if known is not None and known.signature.startswith(quick):
+            is_at_rest = max(known.updated_ms or known_at_ms, came_ms) < known_at_ms - _REST_MS
+            if is_at_rest or all(self._is_settled(session_id, stem(message), known_at_ms) for message in messages):
+                return known
         latest_ns = 0
         for message in messages:
             states = states_in(f"{self._root}/{self._part_directory(session_id, stem(message))}")
@@ -343,6 +351,22 @@ class JsonTreeSource:
                 latest_ns = max(latest_ns, changed_ns)
         updated_ms = max(updated_ms, latest_ns // 1_000_000)
         return SessionStamp(session_id, quick + digest.hexdigest(), records, created_ms, updated_ms or None, self._rank)
+
+    def _is_settled(self, session_id: str, message_id: str, at_ms: int) -> bool:
+        """Tell whether a message was no more at work at a time, and no part has come or gone since: its parts are as they were."""
+        made_ms = message_id_time_ms(message_id, at_ms)
+        if made_ms is None or abs(at_ms - made_ms) < _DAY_MS:
+            return False
+        directory = f"{self._root}/{self._part_directory(session_id, message_id)}"
+        for place in (directory, os.path.dirname(directory)):  # noqa: PTH120 - of 40,000 of them
+            try:
+                status = os.stat(place)  # noqa: PTH116 - as above
+            except FileNotFoundError:
+                continue  # if it was there, it went from the one above
+            except OSError:
+                return False
+            return max(status.st_mtime_ns, status.st_ctime_ns) // 1_000_000 < at_ms - _SETTLED_MS
+        return False
 
     def _bundle(self, session_id: str, files: list[tuple[str, Entry]], orphans: list[tuple[str, Entry]]) -> SessionBundle | None:
         issues: list[SourceIssue] = []
