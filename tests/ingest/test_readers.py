@@ -194,6 +194,37 @@ class TestProcesses:
         assert summary == expected
         assert dump(other_engine) == dump(engine)
 
+    @pytest.mark.parametrize("program", ["/nowhere/python", "", None], ids=["not there", "no name", "not known"])
+    def test_import_reads_itself_where_python_is_not_found(
+        self,
+        engine: sa.Engine,
+        tmp_path: Path,
+        started: list[subprocess.Popen[bytes]],
+        monkeypatch: pytest.MonkeyPatch,
+        program: str | None,
+    ) -> None:
+        store = generations.known_session()
+        stores.write_sqlite(store, tmp_path)
+        monkeypatch.setattr(sys, "executable", program)
+
+        summary = load(engine, tmp_path, jobs=2)
+
+        assert summary.counts.new == 1 + len(store.messages) + len(store.parts)
+        assert started == []
+
+    def test_process_runs_no_code_of_the_directory_that_it_is_started_in(
+        self, engine: sa.Engine, tmp_path: Path, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stores.write_sqlite(generations.known_session(), tmp_path)
+        for module in ("pickle.py", "msgspec.py", "opencode_monitor.py"):
+            (tmp_path / module).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+        monkeypatch.chdir(tmp_path)
+
+        load(engine, tmp_path, jobs=1)
+
+        assert len(started) == 1
+        assert not (tmp_path / "ran").exists()
+
     def test_import_that_is_interrupted_leaves_no_process(
         self, engine: sa.Engine, tmp_path: Path, started: list[subprocess.Popen[bytes]]
     ) -> None:

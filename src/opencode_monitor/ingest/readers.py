@@ -94,13 +94,18 @@ class Reader:
     def batches_of_processes(self, location: SourceLocation, count: int) -> Iterator[Batch]:
         """Read in several processes, each of which opens the source itself.
 
-        One that ends before its time costs only time: what it has not read is read here.
+        One that ends before its time costs only time: what it has not read is read here. Where none can be started, such as on Windows,
+        which takes no socket for a standard input, all of it is.
 
         Args:
             location: Where the source lies.
             count: How many processes.
         """
-        processes = [self._cleanup.enter_context(_started(location, self._form)) for _ in range(count)]
+        try:
+            processes = [self._cleanup.enter_context(_started(location, self._form)) for _ in range(count)]
+        except OSError:
+            yield from self.batches()
+            return
         coming = self._assignments.all(with_orphans=True)
         assigned: deque[tuple[_Process, Assignment]] = deque()
         turns = 0
@@ -133,8 +138,12 @@ class Reader:
         Args:
             session_ids: Which.
         """
-        assignment = self._assignments.of(session_ids)
-        return self._thread.submit(lambda: list(read_sessions(self._source, assignment, self._form))).result()
+
+        def read() -> list[SessionRows]:
+            # The assignment is made in the thread too: for it, other sources are read that the thread may be reading for the next batch.
+            return list(read_sessions(self._source, self._assignments.of(session_ids), self._form))
+
+        return self._thread.submit(read).result()
 
 
 _ENDED = (EOFError, OSError, pickle.UnpicklingError)
@@ -252,15 +261,22 @@ class Connection:
 
 @contextmanager
 def _started(location: SourceLocation, form: BatchForm) -> Iterator[_Process]:
-    """Start a process, and end it afterwards."""
+    """Start a process, and end it afterwards.
+
+    Raises:
+        OSError: None can be started.
+    """
+    # It finds modules where this one does, and not first of all in the directory that it is started in, which `-m` alone would add (`-P`):
+    # that may be anybody's. A Python that does not know its own program has none to start, and an empty name is refused like a wrong one.
+    command = [sys.executable or "", "-P", "-m", _PROGRAM]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     own_end, its_end = socket.socketpair()
     with own_end:
         with its_end:
+            connection = Connection(own_end)
             process = subprocess.Popen(  # noqa: S603 - the command is this program's own
-                [sys.executable, "-m", _PROGRAM], stdin=its_end.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ
+                command, stdin=its_end.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ
             )
-        connection = Connection(own_end)
         try:
             with ThreadPoolExecutor(max_workers=1) as thread:
                 thread.submit(connection.send, (location, form))
