@@ -17,13 +17,16 @@ import stores
 from commands import run
 from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
+from opencode_monitor.ingest.readers import Reader
 from opencode_monitor.repositories import CostRepository, Usage
 from opencode_monitor.sources import discover
 from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from opencode_monitor.ingest.mapping import SessionRows
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 REPLACED = "text held NUL or lone surrogates; replaced by U+FFFD"
@@ -375,6 +378,34 @@ class TestTwice:
         assert (total(engine).calls, total(engine).cost_usd) == (2, store.total[6])
         assert again.counts.new == again.counts.changed == 0
         assert values(engine, "SELECT * FROM messages ORDER BY message_id") == before
+
+    def test_import_session_that_is_gone_when_it_is_read_again_is_read_when_it_is_back(
+        self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = two_calls()
+        second = stores.add_session(store, stores.START_MS + 500_000)
+        stores.add_user(store, second, stores.START_MS + 500_000)
+        store.messages.append({**store.messages[1], "sessionID": second["id"]})  # has the batch read again
+        storage = stores.write_json(store, tmp_path)
+        places = [storage / "message" / second["id"], storage / "session" / stores.PROJECT_ID / f"{second['id']}.json"]
+        read_again = Reader.again
+
+        def without_second(reader: Reader, session_ids: Sequence[str]) -> list[SessionRows]:
+            for place in places:
+                place.rename(tmp_path / place.name)
+            return read_again(reader, session_ids)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "again", without_second)
+            load(engine, tmp_path)
+        before = values(engine, "SELECT session_id FROM sessions")
+        for place in places:
+            (tmp_path / place.name).rename(place)
+
+        load(engine, tmp_path)
+
+        assert before == [(store.sessions[0]["id"],)]
+        assert values(engine, "SELECT session_id FROM sessions ORDER BY created_at") == [(store.sessions[0]["id"],), (second["id"],)]
 
     @pytest.mark.parametrize("same_session", [True, False])
     def test_import_part_id_under_two_messages_counts_once(self, engine: sa.Engine, tmp_path: Path, same_session: bool) -> None:

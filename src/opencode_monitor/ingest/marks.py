@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opencode_monitor.ingest.batches import ReadSession
+    from opencode_monitor.ingest.mapping import SessionRows
 
 _INCOMPLETE = ("the database is damaged here", "cannot be listed")
 """What issues of a session begin with that was not read to its end."""
 
 
-def is_incomplete(session: ReadSession) -> bool:
+def is_incomplete(session: ReadSession | SessionRows) -> bool:
     """Tell whether a session could not be read to its end: then nothing of it is known to be gone, and it is read again next time."""
     return any(not issue.loaded and issue.reason.startswith(_INCOMPLETE) for issue in session.issues)
 

@@ -158,8 +158,7 @@ class Writer:
         """Write the rows of a batch."""
         self._is_writing = True
         batch = self._without_worse(batch)
-        session_ids = [session.session_id for session in batch.sessions]
-        is_stored = not self._known.keys().isdisjoint(session_ids)
+        is_stored = not self._known.keys().isdisjoint(session.session_id for session in batch.sessions)
         outdated: Collection[str] = ()
         if is_stored:
             self._finish()
@@ -175,7 +174,7 @@ class Writer:
         if is_stored:
             _forget_lengths(self._connection, batch.sessions)
         _delete_by_part(self._connection, (Part,), outdated)
-        self._load(batch)
+        session_ids = self._load(batch)
         self._known.update((session_id, session_id not in self._incomplete) for session_id in session_ids)
         self._unsettled += session_ids
         self._share += batch.share
@@ -192,7 +191,8 @@ class Writer:
             return batch
         self._issues |= {session.session_id: session.issues for session in batch.sessions if session.session_id in worse}
         kept = [session.session_id for session in batch.sessions if session.session_id not in worse]
-        return as_batch(self._again(kept), self._form, batch.share)
+        # Read once more, one of them can be worse by now.
+        return self._without_worse(as_batch(self._again(kept), self._form, batch.share))
 
     def _without(self, batch: Batch, refused: Sequence[_Refused]) -> Batch:
         """Read a batch again, and leave out of it what other sessions have."""
@@ -204,9 +204,11 @@ class Writer:
         for session in read.values():
             for key in ("message_id", "part_id"):
                 _drop(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
+        self._incomplete |= {session_id for session_id, session in read.items() if is_incomplete(session)}
         return as_batch(list(read.values()), self._form, batch.share)
 
-    def _load(self, batch: Batch) -> None:
+    def _load(self, batch: Batch) -> list[str]:
+        """Write the rows, and return of which sessions: one that had to be read again can be gone by then."""
         connection, sessions, summary = self._connection, batch.sessions, self._summary
         is_new = self._taken.are_all_new(sessions)
         if not is_new:
@@ -234,6 +236,7 @@ class Writer:
         self._issues |= {session.session_id: session.issues for session in sessions}
         if not is_new:
             mark_gone_messages(connection, sessions, here, now=self._now)
+        return [session.session_id for session in sessions]
 
     def _finish(self) -> None:
         """Settle and commit what is written."""
