@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -524,3 +525,16 @@ def test_connect_setting_in_the_url_is_the_databases(tmp_path: Path) -> None:
         found = connection.exec_driver_sql("SELECT current_setting('memory_limit'), current_setting('Calendar')").one()
 
     assert tuple(found) == ("2.7 GiB", "japanese")
+
+
+def test_execute_that_is_interrupted_is_told_as_such(duckdb_engine: sa.Engine) -> None:
+    second = sa.text("SELECT sum(one.range * other.range) FROM range(10000000) AS one, range(20) AS other")
+    interrupt = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+
+    with duckdb_engine.connect() as connection:
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            connection.execute(second)
+
+    with duckdb_engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1

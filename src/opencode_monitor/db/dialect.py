@@ -167,9 +167,14 @@ class DuckDBDialect(duckdb_engine.Dialect):
             return super().connect(*cargs, url_config=url_config or {}, **cparams)
         return duckdb_engine.ConnectionWrapper(duckdb.connect(*cargs, **cparams))
 
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: interfaces.ExecutionContext | None = None) -> None:
+        """Run a statement."""
+        with _interrupted_as_such():
+            super().do_execute(cursor, statement, parameters, context)  # type: ignore[no-untyped-call] # SQLAlchemy's
+
     def do_commit(self, dbapi_connection: Any) -> None:
         """Commit; this is when DuckDB makes its write-ahead log."""
-        with owner_only():
+        with owner_only(), _interrupted_as_such():
             super().do_commit(dbapi_connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
@@ -330,6 +335,17 @@ class DuckDBDialect(duckdb_engine.Dialect):
         if table_name is not None and not rows and not self.has_table(connection, table_name, schema=schema):
             raise NoSuchTableError(table_name)
         return rows
+
+
+@contextlib.contextmanager
+def _interrupted_as_such() -> Iterator[None]:
+    """Let Ctrl-C stay what it is: DuckDB makes an error of it that has no class of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from error
 
 
 def _remove_spill_directory(spill: Path | None) -> None:
