@@ -240,6 +240,18 @@ class TestMadeStores:
         assert (call.method, call.method_version, call.price_id is None) == ("previous_call", 1, False)
         assert (title.kind, title.model_id, title.estimated_cost_usd) == ("title", stores.HAIKU, (694 * Decimal("1.25") + 3 * 5) / 10**6)
 
+    @pytest.mark.parametrize(("version", "lost"), [("0.2.25", 1), ("1.18.33", 0)])
+    def test_import_steps_are_lost_by_old_versions_only(self, engine: sa.Engine, tmp_path: Path, version: str, lost: int) -> None:
+        store, session = one_session(version=version)
+        stores.add_call(store, session, stores.START_MS + MINUTE_MS, steps=2)
+        store.parts = [part for part in store.parts if part["type"] != "step-finish"]
+        cut(store, session, stores.START_MS + 2 * MINUTE_MS)
+        stores.write_json(store, tmp_path)
+
+        load(engine, tmp_path)
+
+        assert [call.kind for call in estimates(engine)].count("lost_step") == lost
+
     def test_import_twice_in_any_batches_makes_the_same_estimates(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -213,6 +213,7 @@ def _call_estimates(
             *(column for column in shapes.c if column.name != "message_id"),
             ErrorEvent.error_data,
             _IS_CANDIDATE.label("is_candidate"),
+            _LOSES_STEPS.label("loses_steps"),
         )
         .join(candidates, candidates.c.session_id == Message.session_id)
         .join(Session, Session.session_id == Message.session_id)
@@ -283,7 +284,7 @@ def _facts(row: Any) -> MessageFacts:
 
 def _lost_steps(row: Any) -> int:
     """Return how many steps of a message lost their usage: where it is stored with the message alone, it is the last one's."""
-    return max((row.steps or 0) - 1, 0) if row.derived_steps else 0
+    return max((row.steps or 0) - 1, 0) if row.loses_steps and row.derived_steps else 0
 
 
 def _find_usual(connection: sa.Connection) -> _Usual:
