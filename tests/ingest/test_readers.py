@@ -90,8 +90,11 @@ def take_a_message_away(store: stores.Store) -> stores.Record:
 
 
 def write_tree_with_orphans(path: Path) -> None:
+    """Write a tree with parts that have lost their message, and the id of one of them twice."""
     store = stores.sample()
-    take_a_message_away(store)
+    message = take_a_message_away(store)
+    twin = next(part for part in store.parts if part["sessionID"] == message["sessionID"] and part["messageID"] != message["id"])
+    store.parts.append({**twin, "messageID": message["id"]})
     stores.write_json(store, path)
 
 

@@ -63,14 +63,15 @@ class Assignments:
             session_ids: Which.
             with_orphans: Add the source's own parts without a message: another reader of it does not look for them.
         """
-        leftovers = {session_id: left for session_id in session_ids if (left := list(self._left_of(session_id, with_orphans)))}
-        stored = {session_id: self._stored[session_id] for session_id in session_ids if session_id in self._stored}
-        return Assignment(session_ids, stored, leftovers)
-
-    def _left_of(self, session_id: str, with_orphans: bool) -> Iterator[LeftParts]:
         source = self._one.source
-        if with_orphans and isinstance(source, JsonTreeSource) and self._one.stamps[session_id].orphans:
-            yield source.orphans(session_id)
+        orphans = {}
+        if with_orphans and isinstance(source, JsonTreeSource):
+            orphans = {session_id: source.orphans(session_id) for session_id in session_ids if self._one.stamps[session_id].orphans}
+        leftovers = {session_id: left for session_id in session_ids if (left := list(self._left_of(session_id)))}
+        stored = {session_id: self._stored[session_id] for session_id in session_ids if session_id in self._stored}
+        return Assignment(session_ids, stored, orphans, leftovers)
+
+    def _left_of(self, session_id: str) -> Iterator[LeftParts]:
         for left in self._one.leftovers.get(session_id, ()):
             parts, issues = left.source.orphans(session_id)
             # A message that is stored has kept its parts.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opencode_monitor.db.packing import Layout, PackedRows, pack
-from opencode_monitor.ingest.leftovers import LeftParts, with_leftovers
+from opencode_monitor.ingest.leftovers import LeftParts, with_leftovers, with_orphans
 from opencode_monitor.ingest.mapping import SessionRows, map_session
 from opencode_monitor.ingest.omit import leave_out_texts
 from opencode_monitor.ingest.rows import ROW_TYPES
@@ -57,11 +57,13 @@ class Assignment:
     Attributes:
         session_ids: The sessions, in the order wanted.
         stored: For those with sums of their own: their messages as earlier imports stored them.
+        orphans: For those that have any: the source's own parts without a message, where the reader does not look for them.
         leftovers: For those that have any: parts that only another source holds.
     """
 
     session_ids: Sequence[str]
     stored: Mapping[str, Sequence[StoredUsage]] = field(default_factory=dict)
+    orphans: Mapping[str, LeftParts] = field(default_factory=dict)
     leftovers: Mapping[str, Sequence[LeftParts]] = field(default_factory=dict)
 
 
@@ -139,7 +141,7 @@ def read_sessions(source: Source, assignment: Assignment, form: BatchForm) -> It
     """
     for bundle in source.read(assignment.session_ids):
         session_id = bundle.session.session_id
-        whole = with_leftovers(bundle, assignment.leftovers.get(session_id, ()))
+        whole = with_leftovers(with_orphans(bundle, assignment.orphans.get(session_id)), assignment.leftovers.get(session_id, ()))
         session = map_session(whole, assignment.stored.get(session_id, ()), file_tools=form.file_tools)
         if not form.with_texts:
             leave_out_texts(session)

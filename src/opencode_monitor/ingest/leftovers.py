@@ -1,4 +1,8 @@
-"""Parts whose message is gone, in a tree that lies beside the database which took it over: they belong to the session read from there."""
+"""Parts whose message is gone, where the reader of their session does not find them itself.
+
+They lie in a tree beside the database which took it over, and belong to the session read from there; or in the session's own tree, of which
+another process reads.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,21 @@ if TYPE_CHECKING:
 
 LeftParts = tuple[list["PartRecord"], list["SourceIssue"]]
 """The parts of a session that a source holds without their message, and what is wrong with them."""
+
+
+def with_orphans(bundle: SessionBundle, orphans: LeftParts | None) -> SessionBundle:
+    """Add to a session its source's own parts without a message, as the source itself does; one whose id comes twice is told of later.
+
+    Args:
+        bundle: The session, as its source has it without them.
+        orphans: The parts, if there are any; by now, the message of one can be there.
+    """
+    if orphans is None:
+        return bundle
+    messages = {message.message_id for message in bundle.messages}
+    parts, issues = orphans
+    own = [part for part in parts if part.message_id not in messages]
+    return msgspec.structs.replace(bundle, parts=[*bundle.parts, *own], issues=[*bundle.issues, *issues])
 
 
 def with_leftovers(bundle: SessionBundle, leftovers: Sequence[LeftParts]) -> SessionBundle:
