@@ -182,12 +182,16 @@ class TestProcesses:
         assert summary == expected
         assert dump(other_engine) == dump(engine)
 
+    @pytest.mark.parametrize("reason", ["no module", "no Python"])
     def test_import_reads_itself_where_no_process_can_start(
-        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
     ) -> None:
         stores.write_sqlite(stores.sample(), tmp_path)
         expected = load(engine, tmp_path, jobs=0)
-        monkeypatch.setattr(readers, "_PROGRAM", "opencode_monitor.no_such_module")
+        if reason == "no module":
+            monkeypatch.setattr(readers, "_PROGRAM", "opencode_monitor.no_such_module")
+        else:
+            monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
 
         summary = load(other_engine, tmp_path, jobs=2)
 
