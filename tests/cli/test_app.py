@@ -195,14 +195,14 @@ class TestProcess:
 
         assert max(len(line) for line in shown.splitlines()) <= int(columns)
 
-    def test_program_hostile_title_does_not_reach_the_terminal(self, tmp_path: Path) -> None:
+    def test_program_hostile_title_does_not_reach_the_terminal(self, tmp_path: Path, empty_database: Path) -> None:
         store = stores.Store()
         session = stores.add_session(store, stores.START_MS, title="\x1b]0;owned\x07\x1b[2J\x9b31m\u202edesrever\nnext")
         stores.add_call(store, session, stores.START_MS)
         stores.write_json(store, tmp_path / "opencode")
-        run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+        run("--db", empty_database, "import", tmp_path / "opencode")
 
-        shown = on_terminal("--db", tmp_path / "monitor.duckdb", "sessions", "--last", "all", TERM="dumb", COLUMNS="200")
+        shown = on_terminal("--db", empty_database, "sessions", "--last", "all", TERM="dumb", COLUMNS="200")
 
         assert "]0;owned" in shown
         assert re.search("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]", shown) is None
