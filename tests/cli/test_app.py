@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 import forked
 import stores
-from commands import PROGRAM, run, run_program
+from commands import run, run_program
 from opencode_monitor import __version__
 from opencode_monitor.cli.app import cli
 from opencode_monitor.cli.commands import SUMMARIES
@@ -112,6 +113,7 @@ print(len(helped) > 40, sorted(heavy & set(sys.modules)))
     def test_main_help_imports_no_other_command(self, arguments: list[str]) -> None:
         program = f"""
 import sys
+import tempfile
 from opencode_monitor.cli.app import main
 try:
     main({arguments!r})
@@ -165,15 +167,14 @@ class TestErrors:
 class TestProcess:
     def test_program_reader_that_leaves_is_no_error(self, sample_database: Path) -> None:
         for arguments in (("daily", "--last", "all"), ("sessions", "--last", "all", "--json")):
-            with subprocess.Popen(
-                [*PROGRAM, "--db", str(sample_database), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as process:
+            with tempfile.TemporaryFile() as told:
+                process = forked.start("opencode-monitor", "--db", sample_database, *arguments, stderr=told)
                 assert process.stdout is not None
-                assert process.stderr is not None
                 process.stdout.close()
-                told = process.stderr.read()
+                code = process.wait()
+                told.seek(0)
 
-            assert (process.returncode, told) == (0, b""), arguments
+                assert (code, told.read()) == (0, b""), arguments
 
     def test_program_pipe_is_plain_and_a_terminal_is_not(self, sample_database: Path) -> None:
         arguments = ("--db", sample_database, "--tz", "UTC", "models", "--last", "all")
