@@ -206,17 +206,18 @@ def add_fork(store: Store, source: Record, at: int) -> Record:
     return fork
 
 
-def sample(seed: int = 7, *, counter: int = 0) -> Store:
+def sample(seed: int = 7, *, counter: int = 0, sessions: int = 8) -> Store:
     """Make a week of work: three models, both ways of storing reasoning, messages of several steps, a sub-agent and a fork.
 
     Args:
         seed: What the numbers follow from.
         counter: Where the ids begin; two stores that are joined need two that are far apart.
+        sessions: How many days, each with one session.
     """
     chance = random.Random(seed)  # noqa: S311 - the same seed has to make the same store
     store = Store(counter=counter)
     add_project(store)
-    for number in range(8):
+    for number in range(sessions):
         at = START_MS + number * DAY_MS - 3_600_000 * chance.randrange(12)
         session = add_session(store, at, version=("1.1.65", "1.18.33")[number % 2])
         add_user(store, session, at)

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 import forked
 import stores
-from commands import PROGRAM, run, run_program
+from commands import run, run_program
 from opencode_monitor import __version__
 from opencode_monitor.cli.app import cli
 from opencode_monitor.cli.commands import SUMMARIES
@@ -123,6 +124,7 @@ main(["--version"])
     def test_main_help_imports_no_other_command(self, arguments: list[str]) -> None:
         program = f"""
 import sys
+import tempfile
 from opencode_monitor.cli.app import main
 try:
     main({arguments!r})
@@ -176,15 +178,14 @@ class TestErrors:
 class TestProcess:
     def test_program_reader_that_leaves_is_no_error(self, sample_database: Path) -> None:
         for arguments in (("daily", "--last", "all"), ("sessions", "--last", "all", "--json")):
-            with subprocess.Popen(
-                [*PROGRAM, "--db", str(sample_database), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as process:
+            with tempfile.TemporaryFile() as told:
+                process = forked.start("opencode-monitor", "--db", sample_database, *arguments, stderr=told)
                 assert process.stdout is not None
-                assert process.stderr is not None
                 process.stdout.close()
-                told = process.stderr.read()
+                code = process.wait()
+                told.seek(0)
 
-            assert (process.returncode, told) == (0, b""), arguments
+                assert (code, told.read()) == (0, b""), arguments
 
     def test_program_pipe_is_plain_and_a_terminal_is_not(self, sample_database: Path) -> None:
         arguments = ("--db", sample_database, "--tz", "UTC", "models", "--last", "all")
@@ -206,14 +207,14 @@ class TestProcess:
 
         assert max(len(line) for line in shown.splitlines()) <= int(columns)
 
-    def test_program_hostile_title_does_not_reach_the_terminal(self, tmp_path: Path) -> None:
+    def test_program_hostile_title_does_not_reach_the_terminal(self, tmp_path: Path, empty_database: Path) -> None:
         store = stores.Store()
         session = stores.add_session(store, stores.START_MS, title="\x1b]0;owned\x07\x1b[2J\x9b31m\u202edesrever\nnext")
         stores.add_call(store, session, stores.START_MS)
         stores.write_json(store, tmp_path / "opencode")
-        run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+        run("--db", empty_database, "import", tmp_path / "opencode")
 
-        shown = on_terminal("--db", tmp_path / "monitor.duckdb", "sessions", "--last", "all", TERM="dumb", COLUMNS="200")
+        shown = on_terminal("--db", empty_database, "sessions", "--last", "all", TERM="dumb", COLUMNS="200")
 
         assert "]0;owned" in shown
         assert re.search("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]", shown) is None

@@ -119,11 +119,15 @@ def test_tools_by_skill_and_server_sum_to_the_total(failing: Path, group: str, t
 
 
 @pytest.mark.parametrize("stated", ["notes_read", "notes_read=steal", "=", "a=read,b=Read"])
-def test_import_file_tools_that_make_no_sense_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
-    stores.write_json(stores.sample(), tmp_path / "opencode")
+def test_import_file_tools_that_make_no_sense_are_refused(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, stated: str
+) -> None:
+    store = stores.Store()
+    stores.add_call(store, stores.add_session(store, stores.START_MS), stores.START_MS)
+    stores.write_json(store, tmp_path / "opencode")
     monkeypatch.setenv("OPENCODE_MONITOR_FILE_TOOLS", stated)
 
-    outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+    outcome = run("--db", empty_database, "import", tmp_path / "opencode")
 
     assert outcome.exit_code == 2
     assert "Use tool=OPERATION with one of read, write, edit, delete." in outcome.stderr

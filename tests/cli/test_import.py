@@ -53,10 +53,10 @@ class TestImport:
 
     @pytest.mark.parametrize("named", ["option", "environment"])
     def test_import_without_content_says_so_and_content_fills_in(
-        self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch, named: str
+        self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch, named: str
     ) -> None:
         stores.write_json(sample, tmp_path / "opencode")
-        database = tmp_path / "monitor.duckdb"
+        database = empty_database
         if named == "environment":
             monkeypatch.setenv("OPENCODE_MONITOR_NO_CONTENT", "true")
 
@@ -70,18 +70,20 @@ class TestImport:
         assert (filled["content"], filled["new"], filled["read"]) == (True, 0, records(sample))
         assert (again["content"], again["read"]) == (False, 0)
 
-    def test_import_out_of_memory_goes_on_with_more(self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_import_out_of_memory_goes_on_with_more(
+        self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         stores.write_sqlite(sample, tmp_path / "opencode")
         monkeypatch.setitem(LOADING_SETTINGS, "memory_limit", "16MB")  # too little even for this
 
-        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
-        daily = run("--db", tmp_path / "monitor.duckdb", "daily", "--last", "all", "--json").json["totals"]
+        outcome = run("--db", empty_database, "import", tmp_path / "opencode")
+        daily = run("--db", empty_database, "daily", "--last", "all", "--json").json["totals"]
 
         assert outcome.exit_code == 0
         assert daily["cost_usd"] == str(sample.total[6])
 
     def test_import_that_is_done_does_not_fail_for_the_status_line(
-        self, tmp_path: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stores.write_sqlite(sample, tmp_path / "opencode")
 
@@ -90,7 +92,7 @@ class TestImport:
 
         monkeypatch.setattr(importing, "leave_sums", busy)
 
-        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+        outcome = run("--db", empty_database, "import", tmp_path / "opencode")
 
         assert (outcome.exit_code, outcome.stderr) == (0, "no sums were left for statusline: database is in use by another process\n")
         assert f"{records(sample)} new" in outcome.stdout
@@ -126,26 +128,26 @@ class TestImport:
 
         assert (totals["read"], totals["new"], totals["changed"], totals["unchanged"]) == (records(sample), 0, 0, records(sample))
 
-    def test_import_since_takes_what_changed_after(self, tmp_path: Path, sample: stores.Store) -> None:
+    def test_import_since_takes_what_changed_after(self, tmp_path: Path, empty_database: Path, sample: stores.Store) -> None:
         stores.write_sqlite(sample, tmp_path)
         last = max(session["time"]["updated"] for session in sample.sessions)
         late = [session["id"] for session in sample.sessions if session["time"]["updated"] >= stores.START_MS + 6 * stores.DAY_MS]
 
-        outcome = run("--db", tmp_path / "monitor.duckdb", "--tz", "UTC", "import", tmp_path, "--since", "2026-09-07T09:00")
-        rows = run("--db", tmp_path / "monitor.duckdb", "sessions", "--last", "all", "--json").json["rows"]
+        outcome = run("--db", empty_database, "--tz", "UTC", "import", tmp_path, "--since", "2026-09-07T09:00")
+        rows = run("--db", empty_database, "sessions", "--last", "all", "--json").json["rows"]
 
         assert outcome.exit_code == 0
         assert 0 < len(late) < len(sample.sessions)
         assert {row["session_id"] for row in rows} == set(late)
         assert last >= stores.START_MS + 6 * stores.DAY_MS
 
-    def test_import_bad_records_are_counted_and_told(self, tmp_path: Path, sample: stores.Store) -> None:
+    def test_import_bad_records_are_counted_and_told(self, tmp_path: Path, empty_database: Path, sample: stores.Store) -> None:
         storage = stores.write_json(sample, tmp_path / "opencode")
         for part in sample.parts[:2]:
             stores.write_record(storage / "part" / part["messageID"] / f"{part['id']}.json", b"")
 
-        outcome = run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
-        skipped = run("--db", tmp_path / "monitor.duckdb", "doctor", "--show", "skipped")
+        outcome = run("--db", empty_database, "import", tmp_path / "opencode")
+        skipped = run("--db", empty_database, "doctor", "--show", "skipped")
 
         assert outcome.exit_code == 0
         assert outcome.stdout.splitlines()[1:] == ["  skipped 2: empty file"]
@@ -177,15 +179,15 @@ class TestImport:
         assert outcome.stdout.splitlines() == [f"sqlite       {directory / 'opencode.db'}", f"json         {directory / 'storage'}"]
         assert not (tmp_path / "monitor.duckdb").exists()
 
-    def test_import_several_paths_reads_each_source_once(self, tmp_path: Path) -> None:
+    def test_import_several_paths_reads_each_source_once(self, tmp_path: Path, empty_database: Path) -> None:
         store = generations.known_session()
         database = stores.write_sqlite(store, tmp_path / "opencode")
         tree = generations.write_inline_style(store, tmp_path / "opencode")
         export = generations.write_export_v2(store, tmp_path / "export.json")
         directory = tmp_path / "opencode"
 
-        listed = run("--db", tmp_path / "monitor.duckdb", "import", export, directory, tree.parent, database, "--dry-run")
-        imported = run("--db", tmp_path / "monitor.duckdb", "import", export, directory, tree.parent, database, "--json")
+        listed = run("--db", empty_database, "import", export, directory, tree.parent, database, "--dry-run")
+        imported = run("--db", empty_database, "import", export, directory, tree.parent, database, "--json")
 
         assert listed.stdout.splitlines() == [f"sqlite       {database}", f"json-project {tree}", f"export       {export}"]
         assert (imported.json["totals"]["sources"], imported.json["totals"]["read"]) == (3, records(store))
@@ -214,10 +216,10 @@ class TestImport:
         assert sorted(file.name for file in tmp_path.glob("*") if file.is_file()) == [name]
         assert again.json["totals"]["calls"] == 1
 
-    def test_import_source_is_left_as_it_was(self, tmp_path: Path) -> None:
+    def test_import_source_is_left_as_it_was(self, empty_database: Path) -> None:
         before = {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in (REAL / "sqlite-1.3.2").iterdir()}
 
-        outcome = run("--db", tmp_path / "monitor.duckdb", "import", REAL / "sqlite-1.3.2")
+        outcome = run("--db", empty_database, "import", REAL / "sqlite-1.3.2")
 
         assert outcome.exit_code == 0
         assert {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in (REAL / "sqlite-1.3.2").iterdir()} == before

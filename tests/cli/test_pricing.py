@@ -222,10 +222,10 @@ class TestShow:
         assert outcome.stdout == ("No price for a/�[31mb. Set one: opencode-monitor pricing set a/�[31mb --input USD --output USD\n")
 
 
-def test_missing_calls_of_no_known_model_offer_no_price_to_set(tmp_path: Path) -> None:
+def test_missing_calls_of_no_known_model_offer_no_price_to_set(tmp_path: Path, empty_database: Path) -> None:
     generations.write_sqlite_v2(generations.known_session(), tmp_path / "opencode", hidden={"cost": 0.5, "tokens_input": 5})
-    run("--db", tmp_path / "monitor.duckdb", "import", tmp_path / "opencode")
+    run("--db", empty_database, "import", tmp_path / "opencode")
 
-    outcome = run("--db", tmp_path / "monitor.duckdb", "pricing", "missing")
+    outcome = run("--db", empty_database, "pricing", "missing")
 
     assert outcome.stdout == "       1 call   (no model)   OpenCode does not say which\n"

@@ -16,7 +16,7 @@ from opencode_monitor.db.types import Json, Money, UtcDateTime
 from properties import on_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 METADATA = sa.MetaData()
 PARENTS = sa.Table(
@@ -58,9 +58,8 @@ NOON = datetime(2026, 10, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 @pytest.fixture
-def connection(empty_engine: sa.Engine) -> Iterator[sa.Connection]:
-    METADATA.create_all(empty_engine)
-    with empty_engine.connect() as connection:
+def connection(filled_engine: Callable[[str, Callable[[sa.Engine], None]], sa.Engine]) -> Iterator[sa.Connection]:
+    with filled_engine("tables of test_bulk", METADATA.create_all).connect() as connection:
         yield connection
 
 

@@ -17,6 +17,7 @@ from opencode_monitor.models import PART_SUBTYPES, Base, FileOperation, Message,
 from opencode_monitor.testing.builders import NOON
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.orm import Session as DatabaseSession
@@ -25,9 +26,8 @@ HOSTILE = '=HYPERLINK("http://evil"),\n"quoted"; \x1b[31m\N{RIGHT-TO-LEFT OVERRI
 PRIVATE = "-----BEGIN PRIVATE KEY-----"
 
 
-@pytest.fixture
-def stored(session: DatabaseSession) -> DatabaseSession:
-    """A session with one tool call of hostile and private content, and a part without a time."""
+def store(session: DatabaseSession) -> None:
+    """Add a session with one tool call of hostile and private content, and a part without a time."""
     session.add(Session(session_id="ses_1", title=HOSTILE, directory="/home/dev/shop", created_at=NOON))
     session.flush()
     session.add(Message(message_id="msg_1", session_id="ses_1", role="assistant", created_at=NOON, message_cost_usd=Decimal("0.4305")))
@@ -38,8 +38,12 @@ def stored(session: DatabaseSession) -> DatabaseSession:
     common = {"part_id": "prt_1", "session_id": "ses_1", "created_at": NOON}
     session.add(ToolCall(tool_call_id="prt_1", **common, tool_name="read", tool_args={"key": [1, HOSTILE]}, tool_result=PRIVATE))
     session.add(FileOperation(file_op_id="prt_1", **common, file_path="/home/dev/shop/a.py", operation="read", file_size=12))
-    session.flush()
-    return session
+
+
+@pytest.fixture
+def stored(filled: Callable[[Callable[[DatabaseSession], None]], DatabaseSession]) -> DatabaseSession:
+    """A session with one tool call of hostile and private content, and a part without a time."""
+    return filled(store)
 
 
 def test_privacy_every_column_of_every_exported_table_is_judged() -> None:

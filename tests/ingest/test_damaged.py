@@ -72,7 +72,7 @@ def permissions_hold() -> Iterator[None]:
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, stores.Store, stores.Store]:
     """Write a database that is to be damaged, and a tree that is read after it; return where both are, and their records."""
-    first, second = stores.sample(), stores.sample(seed=8, counter=50_000)
+    first, second = stores.sample(), stores.sample(seed=8, counter=50_000, sessions=2)
     for session in first.sessions:  # several pages of each table
         session["title"] = "Fix the cart. " * 40
     stores.write_sqlite(first, tmp_path)
@@ -187,13 +187,16 @@ class TestDatabase:
         assert len(summary.problems) == 1
         assert (mended.problems, calls(engine)) == ({}, store.total[0])
 
-    def test_import_command_says_it_in_a_line_and_ends_with_1(self, two: tuple[Path, stores.Store, stores.Store]) -> None:
+    def test_import_command_says_it_in_a_line_and_ends_with_1(
+        self, two: tuple[Path, stores.Store, stores.Store], migrated_duckdb_url: str
+    ) -> None:
         data, _, second = two
         stores.damage(data / "opencode.db", "part")
+        database = migrated_duckdb_url.removeprefix("duckdb:///")
 
-        outcome = run("--db", data / "monitor.duckdb", "-q", "import", data)
-        again = run("--db", data / "monitor.duckdb", "import", data, "--json")
-        shown = run("--db", data / "monitor.duckdb", "doctor", "--show", "skipped")
+        outcome = run("--db", database, "-q", "import", data)
+        again = run("--db", database, "import", data, "--json")
+        shown = run("--db", database, "doctor", "--show", "skipped")
 
         line = f"opencode-monitor: error: {data / 'opencode.db'} is damaged (database disk image is malformed)"
         assert (outcome.exit_code, outcome.stderr.startswith(line), outcome.stderr.count("\n")) == (1, True, 1)
@@ -208,7 +211,7 @@ class TestTree:
     def test_import_directory_without_permission_loads_the_rest_and_all_once_mended(
         self, engine: sa.Engine, tmp_path: Path, directory: str
     ) -> None:
-        tree, database = stores.sample(), stores.sample(seed=8, counter=50_000)
+        tree, database = stores.sample(), stores.sample(seed=8, counter=50_000, sessions=2)
         storage = stores.write_json(tree, tmp_path)
         stores.write_sqlite(database, tmp_path)
         message = tree.messages[1]

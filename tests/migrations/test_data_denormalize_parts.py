@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import uuid
 from contextlib import contextmanager
 from decimal import Decimal
@@ -129,11 +130,20 @@ class Database:
 
 
 @pytest.fixture
-def database(empty_database_url: str) -> Iterator[Database]:
-    """Make a database that stands before the revision, with the sessions and messages that parts refer to."""
+def database(empty_database_url: str, make_once: Callable[[str, Callable[[Path], None]], Path]) -> Iterator[Database]:
+    """Make a database that stands before the revision, with the sessions and messages that parts refer to; the file is made once."""
+
+    def write(file: Path) -> None:
+        with Database(f"duckdb:///{file}").kept_open() as made:
+            made.upgrade(BEFORE)
+            made.load_parents()
+
+    if empty_database_url.startswith("duckdb"):
+        shutil.copy(make_once(BEFORE, write), empty_database_url.removeprefix("duckdb:///"))
     with Database(empty_database_url).kept_open() as database:
-        database.upgrade(BEFORE)
-        database.load_parents()
+        if not empty_database_url.startswith("duckdb"):
+            database.upgrade(BEFORE)
+            database.load_parents()
         yield database
 
 

@@ -15,6 +15,8 @@ from opencode_monitor.repositories import ErrorCount, ErrorRepository, Filters, 
 from opencode_monitor.testing.builders import NOON, add_call, add_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
 NO_ERRORS = ErrorCount(category=None, severity=None, errors=0, retryable=0, tool_errors=0, sessions=0, cost_usd=None, unpriced_errors=0)
@@ -34,9 +36,8 @@ def add_error(
     session.flush()
 
 
-@pytest.fixture
-def repository(session: Session) -> ErrorRepository:
-    """Errors of two sessions, a fork's copy among them, and one of a model without a price."""
+def fail(session: Session) -> None:
+    """Add errors of two sessions, a fork's copy among them, and one of a model without a price."""
     add_session(session)
     add_session(session, "ses_2")
     output = ((0, 0, 0, 100, 0),)  # 0.0015 USD
@@ -52,7 +53,12 @@ def repository(session: Session) -> ErrorRepository:
     add_error(session, "msg_4_01", "timeout", "medium", tool="bash", retryable=True)
     resolve_aliases(session.connection())
     price_calls(session.connection())
-    return ErrorRepository(session)
+
+
+@pytest.fixture
+def repository(filled: Callable[[Callable[[Session], None]], Session]) -> ErrorRepository:
+    """Errors of two sessions, a fork's copy among them, and one of a model without a price."""
+    return ErrorRepository(filled(fail))
 
 
 def counted(rows: list[ErrorCount]) -> list[tuple[object, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import getpass
+import math
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -229,7 +230,7 @@ class _Run:
         records = sum(stamp.records for stamp in one.stamps.values())
         if records < readers.LEAST_RECORDS or one.source.damage() or not one.source.is_shareable:
             return 0
-        return self._jobs
+        return min(self._jobs, math.ceil(records / self._form.records))
 
     def end(self, chosen: Iterable[Opened], *, whole: bool) -> None:
         """Note that the import has come to its end.

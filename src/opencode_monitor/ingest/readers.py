@@ -36,15 +36,18 @@ LEAST_RECORDS = 30_000
 _BUFFER_BYTES = 1 << 20
 _PROGRAM = "opencode_monitor.ingest.reader_process"
 
-
 MOST_JOBS = 2
 """How many processes are started if nobody says how many: what two read is more than one process writes."""
 
 
 def default_jobs() -> int:
-    """Return how many processes are to read a large store on this machine: none where there is one processor for all."""
+    """Return how many processes are to read a large store on this machine.
+
+    Returns:
+        None where there is one processor for all, and on Windows, where a socket can be nobody's standard input.
+    """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if processors == 1 else MOST_JOBS
+    return 0 if processors == 1 or sys.platform == "win32" else MOST_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,7 @@ class Reader:
     def batches_of_processes(self, location: SourceLocation, count: int) -> Iterator[Batch]:
         """Read in several processes, each of which opens the source itself.
 
-        One that ends before its time costs only time: what it has not read is read here. Where none can be started, such as on Windows,
-        which takes no socket for a standard input, all of it is.
+        One that ends before its time, or cannot be started, costs only time: what it has not read is read here.
 
         Args:
             location: Where the source lies.
