@@ -343,10 +343,10 @@ class TestReaderProcess:
 
 def test_default_jobs_on_one_processor_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0}, raising=False)
-    alone = readers.default_jobs()
+    alone = readers.default_jobs(with_texts=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2, 3}, raising=False)
 
-    assert (alone, readers.default_jobs()) == (0, 2)
+    assert (alone, readers.default_jobs(with_texts=True), readers.default_jobs(with_texts=False)) == (0, 1, 2)
 
 
 def test_reader_process_starts_without_the_slow_libraries() -> None:

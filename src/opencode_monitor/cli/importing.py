@@ -53,7 +53,7 @@ _REASONS_SHOWN = 3
     metavar="N",
     type=click.IntRange(0, 64),
     default=None,
-    help="How many processes read a large store while this one writes; 0 for none. [default: 2, or 0 on a single processor]",
+    help="How many processes read a large store while this one writes; 0 for none. [default: 1, or 2 without content]",
 )
 @click.option("--dry-run", is_flag=True, help="Only list what would be read; exit 1 if there is nothing.")
 @json_option
@@ -205,7 +205,7 @@ def run_import(
                 models_cache=find_cache(os.environ),
                 with_texts=with_texts,
                 surroundings=read_surroundings(),
-                jobs=default_jobs() if jobs is None else jobs,
+                jobs=default_jobs(with_texts=with_texts) if jobs is None else jobs,
                 progress=progress,
             )
 

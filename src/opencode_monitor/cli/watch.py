@@ -65,6 +65,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             with suppress(DatabaseBusyError):  # the next import leaves them
                 leave_sums(state, session_factory(engine))
 
+    with_texts = stores_texts()
     before = signal.signal(signal.SIGTERM, end)
     try:
         Watcher(
@@ -75,9 +76,9 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             tell,
             poll=poll,
             models_cache=lambda: find_cache(os.environ),
-            with_texts=stores_texts(),
+            with_texts=with_texts,
             surroundings=read_surroundings(),
-            jobs=default_jobs(),
+            jobs=default_jobs(with_texts=with_texts),
             larger=larger,
         ).run()
     except WatchStopped:

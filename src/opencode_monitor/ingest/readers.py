@@ -36,18 +36,22 @@ LEAST_RECORDS = 30_000
 _BUFFER_BYTES = 1 << 20
 _PROGRAM = "opencode_monitor.ingest.reader_process"
 
-MOST_JOBS = 2
-"""How many processes are started if nobody says how many: what two read is more than one process writes."""
 
-
-def default_jobs() -> int:
+def default_jobs(*, with_texts: bool) -> int:
     """Return how many processes are to read a large store on this machine.
+
+    One reads faster than texts are written, and two would take memory for nothing; without texts, reading takes longer than writing.
+
+    Args:
+        with_texts: Whether the texts are stored too.
 
     Returns:
         None where there is one processor for all, and on Windows, where a socket can be nobody's standard input.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if processors == 1 or sys.platform == "win32" else MOST_JOBS
+    if processors == 1 or sys.platform == "win32":
+        return 0
+    return 1 if with_texts else 2
 
 
 @dataclass(frozen=True, slots=True)
