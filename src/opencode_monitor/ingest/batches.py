@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from opencode_monitor.sources.records import Source, SourceIssue
 
 BATCH_RECORDS = 5_000
-BATCH_CHARS = 12_000_000
+BATCH_CHARS = 8_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 some of them in memory at once."""
 
-BATCHES_WITHOUT_TEXTS = 4
+BATCHES_WITHOUT_TEXTS = 2
 """How many times as many records a batch has without their texts: what is left of them is short, and each statement has its price."""
 
 _WITH_DERIVED = ("messages", "parts")

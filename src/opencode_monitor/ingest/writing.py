@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opencode_monitor.ingest.batches import Batch, BatchForm, ReadSession
     from opencode_monitor.ingest.mapping import SessionRows
 
-TRANSACTION_BATCHES = 6
+TRANSACTION_BATCHES = 10
 """How many full batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
 MOST_TAKEN_IDS = 400_000
