@@ -17,7 +17,7 @@ import forked
 import stores
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.errors import SourceError
-from opencode_monitor.ingest import batches, writing
+from opencode_monitor.ingest import batches, taken_ids, writing
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.cost_check import check_costs
 from opencode_monitor.models import Base
@@ -557,7 +557,7 @@ class TestSources:
     ) -> None:
         from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - as below
 
-        monkeypatch.setattr(writing, "MOST_TAKEN_IDS", most)
+        monkeypatch.setattr(taken_ids, "MOST_TAKEN_IDS", most)
         monkeypatch.setattr(batches, "BATCH_RECORDS", 1)
         store = stores.sample()
         first, last = store.sessions[0], store.sessions[-1]

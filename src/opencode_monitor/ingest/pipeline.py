@@ -30,7 +30,8 @@ from opencode_monitor.ingest.readers import Reader
 from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
-from opencode_monitor.ingest.writing import ImportSummary, TakenIds, Writer, as_stored_time, replace_issues, row_layouts
+from opencode_monitor.ingest.taken_ids import TakenIds
+from opencode_monitor.ingest.writing import ImportSummary, Writer, as_stored_time, replace_issues, row_layouts
 from opencode_monitor.models import Base, KnownSource, Message, Part, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
@@ -22,7 +22,8 @@ from opencode_monitor.ingest.omit import TEXT_COLUMNS
 from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import settle_sessions
-from opencode_monitor.models import PART_SUBTYPES, Base, ImportIssue, Message, OmittedText, Part, PartSubtype, Session
+from opencode_monitor.ingest.taken_ids import COUNTED_TABLES, RefusedId, TakenIds, drop_records, find_taken_ids
+from opencode_monitor.models import PART_SUBTYPES, Base, ImportIssue, Message, OmittedText, Part, PartSubtype
 from opencode_monitor.sources.records import SourceIssue
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 TRANSACTION_BATCHES = 10
 """How many full batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
-MOST_TAKEN_IDS = 400_000
-"""How many ids of an import are kept in memory, some 70 bytes for each."""
-
 # Columns that the program computes, and that a changed source row makes stale.
 COMPUTED_COLUMNS = {
     "messages": ("message_cost_usd", "cost_basis", "copied_from", "paid_cost_usd"),
@@ -46,7 +44,6 @@ COMPUTED_COLUMNS = {
 }
 # Columns that the program fills where a source says nothing.
 FILLED_COLUMNS = {"tool_calls": ("mcp_server",)}
-COUNTED_TABLES = ("sessions", "messages", "parts")
 # Whose rows can be stored before their session is: keys that sessions share, or that are not simply the id of their part.
 SHARED_TABLES = ("models", "file_operations")
 
@@ -82,30 +79,6 @@ def row_layouts(dialect_name: str) -> dict[str, Layout]:
         table: layout_of(dialect_name, Base.metadata.tables[table], row_type._fields)  # type: ignore[attr-defined] # a NamedTuple
         for table, row_type in ROW_TYPES.items()
     }
-
-
-class TakenIds:
-    """The ids of an import into an empty database, as long as they are few: there it need not ask which are taken.
-
-    Args:
-        is_empty: Whether nothing is stored yet.
-    """
-
-    def __init__(self, *, is_empty: bool) -> None:
-        self._seen: set[int] | None = set() if is_empty else None
-
-    def are_all_new(self, sessions: Iterable[ReadSession]) -> bool:
-        """Add the ids of some sessions' records; False where one of them is taken, or nobody can tell without asking the database."""
-        if self._seen is None:
-            return False
-        # Hashes take a third of the memory; two that happen to be equal only have the database asked.
-        ids = [hash((table, record_id)) for session in sessions for table in COUNTED_TABLES for record_id, _ in session.ids_in(table)]
-        added = set(ids)
-        are_new = len(added) == len(ids) and self._seen.isdisjoint(added)
-        self._seen |= added
-        if len(self._seen) > MOST_TAKEN_IDS:
-            self._seen = None
-        return are_new
 
 
 class Writer:
@@ -194,7 +167,7 @@ class Writer:
         # Read once more, one of them can be worse by now.
         return self._without_worse(as_batch(self._again(kept), self._form, batch.share))
 
-    def _without(self, batch: Batch, refused: Sequence[_Refused]) -> Batch:
+    def _without(self, batch: Batch, refused: Sequence[RefusedId]) -> Batch:
         """Read a batch again, and leave out of it what other sessions have."""
         read = {session.session_id: session for session in self._again([session.session_id for session in batch.sessions])}
         for key, record_id, session_id, owner in refused:
@@ -203,7 +176,7 @@ class Writer:
                 read[session_id].issues.append(issue)
         for session in read.values():
             for key in ("message_id", "part_id"):
-                _drop(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
+                drop_records(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
         self._incomplete |= {session_id for session_id, session in read.items() if is_incomplete(session)}
         return as_batch(list(read.values()), self._form, batch.share)
 
@@ -212,7 +185,7 @@ class Writer:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
         is_new = self._taken.are_all_new(sessions)
         if not is_new:
-            is_new, refused = _taken_ids(connection, sessions)
+            is_new, refused = find_taken_ids(connection, sessions)
             if refused:
                 batch = self._without(batch, refused)
                 sessions = batch.sessions
@@ -329,60 +302,6 @@ def _forget_lengths(connection: sa.Connection, batch: Sequence[ReadSession]) -> 
             )
         )
         connection.execute(sa.delete(OmittedText).where(OmittedText.session_id.in_(session_ids), OmittedText.part_id.not_in(unread)))
-
-
-class _Refused(NamedTuple):
-    """A message or part whose id another session has already: ids are unique in OpenCode, so one of the two is wrong."""
-
-    key: str
-    record_id: str
-    session_id: str
-    owner: str
-
-
-def _taken_ids(connection: sa.Connection, batch: Sequence[ReadSession]) -> tuple[bool, list[_Refused]]:
-    """Look for the batch's ids among those that are stored.
-
-    Returns:
-        Whether the batch is all new, that is none of its sessions, messages and parts is stored yet; and what of it other sessions have.
-    """
-    is_new = True
-    refused: list[_Refused] = []
-    refused_messages: set[tuple[str, str]] = set()
-    columns = (sa.Column("id", sa.Text()), sa.Column("session_id", sa.Text()))
-    for column in (Session.session_id, Message.message_id, Part.part_id):
-        model = column.class_
-        ids = [
-            (record_id, session.session_id)
-            for session in batch
-            for record_id, message_id in session.ids_in(model.__tablename__)
-            # The parts of a message that is refused go with it.
-            if (message_id, session.session_id) not in refused_messages
-        ]
-        with staged(connection, "batch_ids", columns, ids) as batch_ids:
-            stored = connection.execute(
-                sa.select(batch_ids.c.id, batch_ids.c.session_id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
-            ).all()
-        is_new = is_new and not stored
-        owners = {(row.id, row.session_id): row.owner for row in stored if row.owner != row.session_id}
-        first: dict[str, str] = {}
-        for record_id, session_id in ids:
-            owner = first.setdefault(record_id, session_id)
-            if owner != session_id:
-                owners[record_id, session_id] = owner
-        refused += [_Refused(column.key, record_id, session_id, owner) for (record_id, session_id), owner in owners.items()]
-        if model is Message:
-            refused_messages.update(owners)
-    return is_new, refused
-
-
-def _drop(session: SessionRows, key: str, refused: set[str]) -> None:
-    parts = {row.part_id for row in session.rows["parts"] if getattr(row, key) in refused}  # type: ignore[attr-defined] # PartRow
-    for table, rows in session.rows.items():
-        if table == "messages":
-            session.rows[table] = [row for row in rows if key != "message_id" or row[0] not in refused]
-        elif rows and hasattr(rows[0], "part_id"):
-            session.rows[table] = [row for row in rows if row.part_id not in parts]  # type: ignore[attr-defined] # a row below parts
 
 
 def replace_issues(
