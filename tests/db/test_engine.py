@@ -225,7 +225,7 @@ def test_create_database_engine_loading_writes_small_row_groups(tmp_path: Path, 
         ).all()
         total = connection.scalar(sa.text("SELECT sum(n) FROM t"))
 
-    assert limit == "381.4 MiB"
+    assert limit == "286.1 MiB"
     assert (seen, total) == (20_000, sum(range(20_000)))
     assert sizes == [20_000 - 9 * 2_048, 2_048]
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -395,6 +395,31 @@ class TestSyntheticStores:
         assert {row[9] for row in dump(engine)["parts"] if row[1] == store.messages[0]["id"]} <= {None}
 
 
+class TestMemory:
+    def test_import_sources_many_transactions_does_not_keep_indexes_in_memory(
+        self, migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - the engine that a real import has
+
+        stores.write_json(stores.sample(), tmp_path)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 20)
+        monkeypatch.setattr(writing, "TRANSACTION_BATCHES", 1)
+        engine = create_database_engine(migrated_duckdb_url, loading=True)
+        in_memory = sa.text("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'")
+        sizes: list[int] = []
+
+        def measure(done: int, total: int) -> None:
+            del done, total
+            with engine.connect() as connection:
+                sizes.append(connection.execute(in_memory).scalar_one())
+
+        load(engine, tmp_path, progress=measure)
+
+        # An index that something was added to takes a quarter of a megabyte at least, and there are some 50 of them.
+        assert len(sizes) > 5
+        assert max(sizes) < 4_000_000
+
+
 class TestCrash:
     def test_import_sources_stopped_between_batches_goes_on(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

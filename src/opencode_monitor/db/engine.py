@@ -41,9 +41,9 @@ DUCKDB_SETTINGS = {
 }
 
 LOADING_SETTINGS = {
-    # An import's own memory, and that of what reads for it, lie on top: 800 MB together for a store of 1.4 GB. Texts of 150 kB each need
-    # more, and so do more than a million records, as DuckDB keeps the indexes of primary keys in memory: see `is_out_of_memory`.
-    "memory_limit": "400MB",
+    # An import's own memory, and that of what reads for it, lie on top: 800 MB together. Texts of more than 100 kB each need more: see
+    # `is_out_of_memory`.
+    "memory_limit": "300MB",
 }
 """What differs for an engine that loads much."""
 

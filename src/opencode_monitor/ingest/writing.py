@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import BulkCounts, layout_of, staged, upsert, upsert_packed
+from opencode_monitor.db.engine import write_log_back
 from opencode_monitor.ingest.batches import as_batch
 from opencode_monitor.ingest.checkouts import Checkouts, store_checkouts
 from opencode_monitor.ingest.choose import Opened, changed_ms
@@ -114,6 +115,7 @@ class Writer:
         self._incomplete: set[str] = set()
         self._issues: dict[str | None, list[SourceIssue]] = {}
         self._share = 0.0  # of full batches
+        self._share_in_log = 0.0
         self._is_writing = False
 
     def __enter__(self) -> Self:
@@ -222,7 +224,13 @@ class Writer:
         self._transaction = None
         self._unsettled = []
         self._issues = {}
+        self._share_in_log += self._share
         self._share = 0.0
+        if self._share_in_log >= TRANSACTION_BATCHES:
+            # DuckDB keeps in memory what was added to an index until it is in the file, and full row groups, which are there at once, let
+            # the log grow too slowly for it to write it back by itself: half a million records took all the memory that it may have.
+            write_log_back(self._connection)
+            self._share_in_log = 0.0
 
     def _note_read(self) -> None:
         """Note what was read, as it was when its source was opened."""
