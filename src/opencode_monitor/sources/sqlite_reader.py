@@ -13,7 +13,7 @@ from opencode_monitor.sources.issues import report
 from opencode_monitor.sources.sqlite_access import Row, SessionRows, Snapshot, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from opencode_monitor.sources.records import ProjectRecord, SessionRecord, SourceIssue
@@ -102,6 +102,18 @@ class SqliteReader:
             with self._salvaging():
                 found.update((row[0], row) for row in self._connection.execute(f"{select} WHERE id = ?", (session_id,)))
         return found
+
+    def _strays(self, table: str, is_session: Callable[[object], bool]) -> Iterator[object]:
+        """Yield the ids of the rows of a table that belong to no session."""
+        with self._salvaging():
+            # The index tells at once that there are none, as nearly always; a damaged one is not believed.
+            owners = self._connection.execute(f"SELECT DISTINCT session_id FROM {table}")  # noqa: S608 - own name
+            if all(is_session(owner) for (owner,) in owners) and self.damage is None:
+                return
+        with self._salvaging():
+            for record_id, owner in self._connection.execute(f"SELECT id, session_id FROM {table}"):  # noqa: S608 - own name
+                if not is_session(owner):
+                    yield record_id
 
     def _projects(self, issues: list[SourceIssue]) -> list[ProjectRecord]:
         if "id" not in self._columns["project"]:

@@ -120,18 +120,15 @@ class SqliteSource(SqliteReader):
                     sessions.add(session_id)
                 else:
                     issues.append(SourceIssue(f"session:{shown(session_id)}", NO_ID))
+        reason = "its session_id is not text; not loaded"
+        issues += [SourceIssue(f"message:{shown(message_id)}", reason) for message_id in self._strays("message", is_storable_id)]
         with self._salvaging():
-            for message_id, session_id in self._connection.execute("SELECT id, session_id FROM message"):
-                if is_storable_id(session_id):
-                    sessions.add(session_id)
-                else:
-                    issues.append(SourceIssue(f"message:{shown(message_id)}", "its session_id is not text; not loaded"))
-        with self._salvaging():
-            for part_id, session_id in self._connection.execute("SELECT id, session_id FROM part"):
-                # Where something could not be read, that may have been the session.
-                if session_id not in sessions and self.damage is None:
-                    reason = "part of a session that is no longer stored; not loaded"
-                    issues.append(SourceIssue(f"part:{shown(part_id)}", reason))
+            owners = self._connection.execute("SELECT DISTINCT session_id FROM message")
+            sessions.update(owner for (owner,) in owners if is_storable_id(owner))
+        strays = list(self._strays("part", sessions.__contains__))
+        if self.damage is None:  # where something could not be read, that may have been the session
+            reason = "part of a session that is no longer stored; not loaded"
+            issues += [SourceIssue(f"part:{shown(part_id)}", reason) for part_id in strays]
         return issues
 
     def close(self) -> None:

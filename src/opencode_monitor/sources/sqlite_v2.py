@@ -155,10 +155,9 @@ class SqliteV2Source(SqliteReader):
             for (session_id,) in self._connection.execute("SELECT id FROM session_v2"):
                 if not is_storable_id(session_id):
                     issues.append(SourceIssue(f"session_v2:{shown(session_id)}", NO_ID))
-        with self._salvaging():
-            for message_id, session_id in self._connection.execute("SELECT id, session_id FROM session_message"):
-                if not is_storable_id(session_id):
-                    issues.append(SourceIssue(f"session_message:{shown(message_id)}", "its session_id is not text; not loaded"))
+        reason = "its session_id is not text; not loaded"
+        strays = self._strays("session_message", is_storable_id)
+        issues += [SourceIssue(f"session_message:{shown(message_id)}", reason) for message_id in strays]
         return issues
 
     def close(self) -> None:
