@@ -16,17 +16,17 @@ import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.ingest.batches import Assignment, Batch, BatchForm, make_batches, read_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from opencode_monitor.ingest.assign import Assignments
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.mapping import RecordId, SessionRows
     from opencode_monitor.sources.discover import SourceLocation
     from opencode_monitor.sources.records import Source
 
@@ -138,16 +138,18 @@ class Reader:
                 yield from make_batches(self._source, [self._assignments.of(list(unread))], self._form)
             assign(1)
 
-    def again(self, session_ids: Sequence[str]) -> list[SessionRows]:
+    def again(self, session_ids: Sequence[str], refused: Mapping[str, Collection[RecordId]]) -> list[SessionRows]:
         """Read sessions once more, for their rows.
 
         Args:
             session_ids: Which.
+            refused: For those that have any: their messages and parts to leave out.
         """
 
         def read() -> list[SessionRows]:
             # The assignment is made in the thread too: for it, other sources are read that the thread may be reading for the next batch.
-            return list(read_sessions(self._source, self._assignments.of(session_ids), self._form))
+            assignment = replace(self._assignments.of(session_ids), refused=refused)
+            return list(read_sessions(self._source, assignment, self._form))
 
         return self._thread.submit(read).result()
 
