@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +21,10 @@ import sqlalchemy as sa
 import generations
 import stores
 from opencode_monitor.ingest import batches, readers
-from opencode_monitor.ingest.batches import Assignment, Batch, BatchForm
+from opencode_monitor.ingest.batches import Assignment, BatchForm
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.reader_process import answer
-from opencode_monitor.ingest.readers import Connection, Done
+from opencode_monitor.ingest.readers import Answer, Connection
 from opencode_monitor.ingest.writing import row_layouts
 from opencode_monitor.models import Base
 from opencode_monitor.sources.discover import find_all_sources
@@ -112,6 +113,17 @@ def write_damaged(path: Path) -> None:
     stores.damage(path / "opencode.db", "part")
 
 
+def write_tree_with_closed_directories(path: Path) -> None:
+    """Write a tree of which the parts of three messages, far from each other, cannot be listed."""
+    store = stores.sample()
+    storage = stores.write_json(store, path)
+    answers = [message for message in store.messages if message["role"] == "assistant"]
+    for message in (answers[0], answers[len(answers) // 2], answers[-1]):
+        directory = storage / "part" / message["id"]
+        shutil.rmtree(directory)
+        directory.touch()
+
+
 def write_of_2x(path: Path) -> None:
     """Write a database whose sessions have spent more than their messages."""
     generations.write_sqlite_v2(generations.known_session(), path, hidden={"cost": 0.5, "tokens_input": 10})
@@ -142,8 +154,8 @@ class TestProcesses:
 
     @pytest.mark.parametrize(
         "write",
-        [write_tree_with_orphans, write_taken_over, write_damaged, write_of_2x],
-        ids=["tree with orphans", "database beside it", "damaged database", "2.x"],
+        [write_tree_with_orphans, write_taken_over, write_tree_with_closed_directories, write_damaged, write_of_2x],
+        ids=["tree with orphans", "database beside it", "damaged tree", "damaged database", "2.x"],
     )
     def test_import_of_any_source_by_processes_makes_the_same_rows(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, write: Callable[[Path], object]
@@ -319,17 +331,16 @@ class TestReaderProcess:
 
             connection.send((location, BatchForm(layouts, {}, with_texts=True, records=150)))
             connection.send(Assignment([store.sessions[0]["id"]]))
-            batch, done = connection.receive(), connection.receive()
+            first, done = connection.receive(), connection.receive()
             connection.send(Assignment(["ses_that_is_not_there"]))
             nothing = connection.receive()
             own_end.shutdown(socket.SHUT_WR)
             thread.join()
 
-        assert isinstance(batch, Batch)
-        assert [session.session_id for session in batch.sessions] == [store.sessions[0]["id"]]
-        assert batch.packed["messages", False].count == len(store.messages)
-        assert batch.packed["parts", False].count == len(store.parts)
-        assert (done, nothing) == (Done(None), Done(None))
+        assert [session.session_id for session in first.batch.sessions] == [store.sessions[0]["id"]]
+        assert first.batch.packed["messages", False].count == len(store.messages)
+        assert first.batch.packed["parts", False].count == len(store.parts)
+        assert (done, nothing) == (Answer(None, {}), Answer(None, {}))
 
     def test_receive_from_a_process_that_has_ended_is_the_end(self) -> None:
         own_end, its_end = socket.socketpair()

@@ -55,14 +55,16 @@ def default_jobs(*, with_texts: bool) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a process answers after the batches of an assignment.
+class Answer:
+    """What a process answers to an assignment, several times.
 
     Attributes:
-        damage: What has kept something from being read so far.
+        batch: The next of its batches; None after the last one.
+        damaged: Each place that has kept the process from reading something so far, and why.
     """
 
-    damage: str | None
+    batch: Batch | None
+    damaged: Mapping[str, str]
 
 
 class Reader:
@@ -72,13 +74,9 @@ class Reader:
         source: The open source; it is used by one thread at a time.
         assignments: The sessions to read.
         form: What the batches are to be like.
-
-    Attributes:
-        damage: What kept processes from reading something.
     """
 
     def __init__(self, source: Source, assignments: Assignments, form: BatchForm) -> None:
-        self.damage: str | None = None
         self._source = source
         self._assignments = assignments
         self._form = form
@@ -101,7 +99,8 @@ class Reader:
     def batches_of_processes(self, location: SourceLocation, count: int) -> Iterator[Batch]:
         """Read in several processes, each of which opens the source itself.
 
-        One that ends before its time, or cannot be started, costs only time: what it has not read is read here.
+        One that ends before its time, or cannot be started, costs only time: what it has not read is read here. What damage they meet, the
+        source has met then.
 
         Args:
             location: Where the source lies.
@@ -129,11 +128,12 @@ class Reader:
             process, assignment = assigned.popleft()
             unread = dict.fromkeys(assignment.session_ids)
             try:
-                for batch in process.answers():
-                    for session in batch.sessions:
-                        unread.pop(session.session_id, None)
-                    yield batch
-                self.damage = process.damage or self.damage
+                for answer in process.answers():
+                    self._source.add_damage(answer.damaged)
+                    if answer.batch is not None:
+                        for session in answer.batch.sessions:
+                            unread.pop(session.session_id, None)
+                        yield answer.batch
             except _ENDED:
                 yield from make_batches(self._source, [self._assignments.of(list(unread))], self._form)
             assign(1)
@@ -159,20 +159,15 @@ _ENDED = (EOFError, OSError, pickle.UnpicklingError)
 
 
 class _Process:
-    """A process that reads, as the importing one sees it.
-
-    Attributes:
-        damage: What has kept it from reading something so far.
-    """
+    """A process that reads, as the importing one sees it."""
 
     def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
-        self.damage: str | None = None
         self._connection = connection
         self._thread = thread
         self._waiting: deque[Assignment] = deque()
         self._is_reading = False
         self._unanswered = 0
-        self._coming: Future[Batch | Done] | None = None
+        self._coming: Future[Answer] | None = None
 
     def assign(self, assignment: Assignment) -> None:
         """Add an assignment to those that it gets, one after the other."""
@@ -181,30 +176,29 @@ class _Process:
         if self._coming is None:
             self._coming = self._thread.submit(self._next)
 
-    def answers(self) -> Iterator[Batch]:
-        """Yield the batches of the assignment that is next.
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers to the assignment that is next, the last one without a batch.
 
         Raises:
             EOFError: The process has ended; so for the other errors of `_ENDED`.
         """
         while self._coming is not None:
             answer = self._coming.result()
-            if isinstance(answer, Done):
-                self.damage = answer.damage
+            if answer.batch is None:
                 self._unanswered -= 1
             self._coming = self._thread.submit(self._next) if self._unanswered else None
-            if isinstance(answer, Done):
-                return
             yield answer
+            if answer.batch is None:
+                return
 
-    def _next(self) -> Batch | Done:
+    def _next(self) -> Answer:
         """Wait for an answer, in the thread; whenever the process has nothing to do, and only then, it gets the next assignment.
 
         One that writes an answer reads nothing: to write to it meanwhile could be to wait for each other.
         """
         self._hand_over()
-        answer: Batch | Done = self._connection.receive()
-        if isinstance(answer, Done):
+        answer: Answer = self._connection.receive()
+        if answer.batch is None:
             self._is_reading = False
             self._hand_over()
         return answer
