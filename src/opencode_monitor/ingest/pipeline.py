@@ -217,6 +217,7 @@ class _Run:
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
+        self.summary.lost_readers += reader.lost
         if not one.is_unchanged or one.source.damage():
             # Last, as a damaged place may be met by any of the readings.
             issues = one.source.loose_issues()

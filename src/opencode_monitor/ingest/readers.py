@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ LEAST_RECORDS = 30_000
 """From how many records on a process is started: it takes as long as reading a few thousand."""
 
 _BUFFER_BYTES = 1 << 20
+_END_SECONDS = 5.0
+"""How long a process that has let go of its connection may take to end, and tell how."""
 _PROGRAM = "opencode_monitor.ingest.reader_process"
 
 
@@ -74,9 +77,13 @@ class Reader:
         source: The open source; it is used by one thread at a time.
         assignments: The sessions to read.
         form: What the batches are to be like.
+
+    Attributes:
+        lost: How processes ended that did before their time, or why they could not be started, and how many.
     """
 
     def __init__(self, source: Source, assignments: Assignments, form: BatchForm) -> None:
+        self.lost: Counter[str] = Counter()
         self._source = source
         self._assignments = assignments
         self._form = form
@@ -99,8 +106,8 @@ class Reader:
     def batches_of_processes(self, location: SourceLocation, count: int) -> Iterator[Batch]:
         """Read in several processes, each of which opens the source itself.
 
-        One that ends before its time, or cannot be started, costs only time: what it has not read is read here. What damage they meet, the
-        source has met then.
+        One that ends before its time, or cannot be started, costs only time: what it has not read is read here, and `lost` tells of it.
+        What damage they meet, the source has met then.
 
         Args:
             location: Where the source lies.
@@ -108,11 +115,13 @@ class Reader:
         """
         try:
             processes = [self._cleanup.enter_context(_started(location, self._form)) for _ in range(count)]
-        except OSError:
+        except OSError as error:
+            self.lost[f"not started: {error.strerror or error}"] += count
             yield from self.batches()
             return
         coming = self._assignments.all(with_orphans=True)
         assigned: deque[tuple[_Process, Assignment]] = deque()
+        ended: set[_Process] = set()
         turns = 0
 
         def assign(number: int) -> None:
@@ -135,6 +144,9 @@ class Reader:
                             unread.pop(session.session_id, None)
                         yield answer.batch
             except _ENDED:
+                if process not in ended:  # it is met again with each assignment that it got
+                    ended.add(process)
+                    self.lost[process.ending()] += 1
                 yield from make_batches(self._source, [self._assignments.of(list(unread))], self._form)
             assign(1)
 
@@ -161,7 +173,8 @@ _ENDED = (EOFError, OSError, pickle.UnpicklingError)
 class _Process:
     """A process that reads, as the importing one sees it."""
 
-    def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], connection: Connection, thread: ThreadPoolExecutor) -> None:
+        self._process = process
         self._connection = connection
         self._thread = thread
         self._waiting: deque[Assignment] = deque()
@@ -191,6 +204,15 @@ class _Process:
             if answer.batch is None:
                 return
 
+    def ending(self) -> str:
+        """Tell in a few words how the process has ended, of which there are no more answers."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        code = self._process.returncode
+        if code is None:
+            return "no answer"
+        return f"exit code {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
+
     def _next(self) -> Answer:
         """Wait for an answer, in the thread; whenever the process has nothing to do, and only then, it gets the next assignment.
 
@@ -207,6 +229,13 @@ class _Process:
         if self._waiting and not self._is_reading:
             self._is_reading = True
             self._connection.send(self._waiting.popleft())
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one that has only a number
+        return f"signal {number}"
 
 
 class Connection:
@@ -283,7 +312,7 @@ def _started(location: SourceLocation, form: BatchForm) -> Iterator[_Process]:
             with ThreadPoolExecutor(max_workers=1) as thread:
                 thread.submit(connection.send, (location, form))
                 try:
-                    yield _Process(connection, thread)
+                    yield _Process(process, connection, thread)
                 finally:
                     process.kill()  # the thread may wait for an answer
         finally:

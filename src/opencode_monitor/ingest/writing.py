@@ -59,6 +59,7 @@ class ImportSummary:
         skipped: Records that could not be loaded, by reason.
         issues: Records that could not be read as they stand, loaded or not.
         problems: The sources that could not be read whole, or at all: what is wrong with each and what to do, in a line.
+        lost_readers: How processes ended that were to read and did before their time, or why they could not be started, and how many.
     """
 
     sources: int = 0
@@ -67,6 +68,7 @@ class ImportSummary:
     skipped: Counter[str] = field(default_factory=Counter)
     issues: int = 0
     problems: dict[str, str] = field(default_factory=dict)
+    lost_readers: Counter[str] = field(default_factory=Counter)
 
 
 def row_layouts(dialect_name: str) -> dict[str, Layout]:
