@@ -14,6 +14,7 @@ from opencode_monitor.db.engine import LOADING_SETTINGS
 from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError
+from opencode_monitor.ingest import readers
 
 REAL = Path(__file__).parents[1] / "fixtures" / "opencode"
 
@@ -120,8 +121,32 @@ class TestImport:
             "skipped": 0,
             "skipped_reasons": {},
             "issues": 0,
+            "lost_readers": {},
             "content": True,
         }
+
+    def test_import_without_its_reading_processes_says_so_in_a_line(
+        self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stores.write_json(sample, tmp_path / "opencode")
+        monkeypatch.setattr(readers, "LEAST_RECORDS", 1)
+        monkeypatch.setattr(readers, "_PROGRAM", "opencode_monitor.no_such_module")
+        arguments = ("--db", empty_database, "import", tmp_path / "opencode", "--full", "--jobs", "1")
+
+        outcome = run(*arguments)
+        as_json = run(*arguments, "--json")
+        quiet = run("-q", *arguments)
+        without = run(*arguments, "--jobs", "0")
+
+        line = (
+            "lost 1 reading process (exit code 1): the import read the rest itself, slower, and nothing is missing. If that happens"
+            " each time, memory is short or the installation broken; import --jobs 0 starts none."
+        )
+        assert (outcome.exit_code, outcome.stderr) == (0, f"opencode-monitor: warning: {line}\n")
+        assert f"{records(sample)} new" in outcome.stdout
+        assert (as_json.exit_code, as_json.stderr, as_json.json["warnings"]) == (0, "", [line])
+        assert as_json.json["totals"]["lost_readers"] == {"exit code 1": 1}
+        assert [(other.exit_code, other.stderr) for other in (quiet, without)] == [(0, ""), (0, "")]
 
     def test_import_full_reads_everything_again(self, database: Path, sample_database: Path, sample: stores.Store) -> None:
         totals = run("--db", database, "import", sample_database.parent, "--full", "--json").json["totals"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -25,10 +26,11 @@ import forked
 import generations
 import stores
 from commands import run
-from opencode_monitor.cli.watch import log_line, status_line
+from opencode_monitor.cli.watch import log_line, shown_states, status_line
 from opencode_monitor.db.bulk import BulkCounts
 from opencode_monitor.db.engine import LOADING_SETTINGS, create_database_engine
 from opencode_monitor.errors import SchemaError
+from opencode_monitor.ingest import readers
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.watch import Watcher, WatchState, WatchStopped
 from opencode_monitor.integrity.fingerprint import differences, fingerprint
@@ -254,6 +256,57 @@ def test_log_line_tells_of_an_import_or_of_a_wait() -> None:
     assert log_line(WatchState(sources=1, last=summary)) == "imported 3 new, 1 changed, 2 skipped"
     assert log_line(WatchState(sources=1, problem="it is locked")) == "waiting: it is locked"
     assert log_line(WatchState(sources=2)) == "watching 2 sources"
+
+
+def test_watch_without_its_reading_processes_says_so_once(
+    migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = stores.sample(sessions=2)
+    stores.write_json(store, tmp_path / "opencode")
+    monkeypatch.setattr(readers, "LEAST_RECORDS", 1)
+    monkeypatch.setattr(readers, "_PROGRAM", "opencode_monitor.no_such_module")
+    stop, imports = Event(), list[ImportSummary]()
+    tell = shown_states(ZoneInfo("UTC"), is_terminal=False, quiet=False)
+
+    def show(state: WatchState) -> None:
+        tell(state)
+        if state.last is not None:
+            imports.append(state.last)
+            stores.write_json(stores.sample(seed=8, counter=50_000, sessions=1), tmp_path / "opencode")
+        if len(imports) == 2:
+            stop.set()
+
+    Watcher(create_database_engine(migrated_duckdb_url), [tmp_path / "opencode"], {}, stop, show, jobs=1).run()
+
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("watching")]
+    assert [summary.lost_readers for summary in imports] == [{"exit code 1": 1}] * 2
+    assert told[0].startswith("opencode-monitor: warning: lost 1 reading process (exit code 1): the import read the rest itself, slower,")
+    assert [line.startswith("imported ") for line in told[1:]] == [True, True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_shown_states_on_a_terminal_keep_the_warning_and_write_the_state_anew(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    ours, its = os.openpty()
+    state = WatchState(sources=1, new=3, last=ImportSummary(lost_readers=Counter({"killed by SIGKILL": 2})))
+
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(its, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        show = shown_states(ZoneInfo("UTC"), is_terminal=True, quiet=quiet)
+        for shown in (state, state):
+            show(shown)
+        terminal.write("#")
+        terminal.flush()
+        shown_text = ""
+        while "#" not in shown_text:
+            shown_text += screen.read(4096).decode()
+
+    if quiet:
+        assert shown_text == "#"
+    else:
+        warning, _, rest = shown_text.partition("\r\n")
+        assert warning.startswith("\r\x1b[Kopencode-monitor: warning: lost 2 reading processes (2 times killed by SIGKILL): ")
+        assert rest == "\r\x1b[Kwatching 1 source · 3 new, 0 changed" * 2 + "#"
 
 
 def test_watch_database_that_falls_behind_is_refused(migrated_duckdb_url: str, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from opencode_monitor.sources.database import DatabaseSource
 from opencode_monitor.sources.discover import find_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.mapping import RecordId, SessionRows
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 REPLACED = "text held NUL or lone surrogates; replaced by U+FFFD"
@@ -379,6 +379,26 @@ class TestTwice:
         assert again.counts.new == again.counts.changed == 0
         assert values(engine, "SELECT * FROM messages ORDER BY message_id") == before
 
+    def test_import_message_id_of_a_session_stored_before_stays_there_and_is_kept_up_to_date(
+        self, duckdb: sa.Engine, tmp_path: Path
+    ) -> None:
+        store = two_calls()
+        owner, message = store.sessions[0], store.messages[1]
+        storage = stores.write_json(store, tmp_path)
+        load(duckdb, tmp_path)
+        earlier = stores.add_session(store, stores.START_MS - 500_000)  # comes first in the batch that both are in
+        store.messages.append({**message, "sessionID": earlier["id"]})
+        stores.write_json(store, tmp_path)
+        stores.write_record(storage / "message" / owner["id"] / f"{message['id']}.json", {**message, "finish": "tool-calls"})
+
+        load(duckdb, tmp_path)
+
+        found = [row for row in values(duckdb, "SELECT record, reason FROM import_issues") if row[0] == f"message:{message['id']}"]
+        assert found == [(f"message:{message['id']}", f"id belongs to session {owner['id']} already; not loaded")]
+        stored = values(duckdb, f"SELECT session_id, finish FROM messages WHERE message_id = '{message['id']}'")
+        assert stored == [(owner["id"], "tool-calls")]
+        assert (total(duckdb).calls, total(duckdb).cost_usd) == (store.total[0], store.total[6])
+
     def test_import_session_that_is_gone_when_it_is_read_again_is_read_when_it_is_back(
         self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -390,10 +410,10 @@ class TestTwice:
         places = [storage / "message" / second["id"], storage / "session" / stores.PROJECT_ID / f"{second['id']}.json"]
         read_again = Reader.again
 
-        def without_second(reader: Reader, session_ids: Sequence[str]) -> list[SessionRows]:
+        def without_second(reader: Reader, session_ids: Sequence[str], refused: Mapping[str, Collection[RecordId]]) -> list[SessionRows]:
             for place in places:
                 place.rename(tmp_path / place.name)
-            return read_again(reader, session_ids)
+            return read_again(reader, session_ids, refused)
 
         with monkeypatch.context() as patch:
             patch.setattr(Reader, "again", without_second)
@@ -430,6 +450,25 @@ class TestTwice:
         assert values(engine, f"SELECT message_id FROM parts WHERE part_id = '{first['id']}'") == [(store.messages[1]["id"],)]
         assert values(engine, "SELECT count(*) FROM parts") == [(len(store.parts) - 1,)]
         assert (total(engine).calls, total(engine).cost_usd) == (store.total[0], store.total[6])
+
+    @pytest.mark.parametrize(("steps", "left"), [(3, 2), (1, 1)], ids=["one of three", "the only one, for which its message stands"])
+    def test_import_step_id_of_another_session_counts_what_is_left_and_again_changes_nothing(
+        self, engine: sa.Engine, tmp_path: Path, steps: int, left: int
+    ) -> None:
+        store = two_calls()
+        second = stores.add_session(store, stores.START_MS + 500_000)
+        message = stores.add_call(store, second, stores.START_MS + 500_000, steps=steps)
+        first_step, *_, last_step = [part for part in store.parts if part["type"] == "step-finish"]
+        last_step["id"] = first_step["id"]
+        stores.write_json(store, tmp_path)
+
+        load(engine, tmp_path)
+        again = import_sources(engine, find_sources(tmp_path, {}), now=NOW, full=True)
+
+        assert (again.counts.new, again.counts.changed) == (0, 0)
+        row = f"SELECT call_count, input_tokens, cost_basis FROM messages WHERE message_id = '{message['id']}'"
+        assert values(engine, row) == [(left, left * message["tokens"]["input"], "calculated")]
+        assert total(engine).calls == 2 + left
 
 
 class TestText:

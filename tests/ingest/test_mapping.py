@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opencode_monitor.ingest.mapping import UNRECORDED_STEPS, SessionRows, map_session
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.sources.decode import decode_object
-from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SessionRecord, SourceIssue
+from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SessionRecord, SessionTotals, SourceIssue
 
 CREATED_MS = 1_788_253_200_000  # 2026-09-01 09:00 UTC
 CREATED = datetime(2026, 9, 1, 9, tzinfo=UTC)
@@ -638,3 +638,21 @@ class TestContext:
         )
 
         assert [(row["added_chars"], row["summary_title"]) for row in rows(out, "messages")] == [(14, "A title"), (7, None)]
+
+
+class TestRefused:
+    def test_map_session_leaves_out_refused_records_and_takes_none_of_them_for_hidden_spend(self) -> None:
+        messages = [message(), message("msg_2")]
+        parts = [
+            part("step-finish", "prt_1", tokens=TOKENS),
+            part("step-finish", "prt_2", tokens=TOKENS),
+            part("text", "prt_3", "msg_2", text="Done."),
+        ]
+        totals = SessionTotals(0.5, {"input": 20, "output": 60, "reasoning": 40, "cache": {"read": 400, "write": 10}}, None)
+        refused = {("message_id", "msg_2"), ("part_id", "prt_2"), ("part_id", "msg_1"), ("message_id", "prt_1")}
+
+        out = map_session(SessionBundle(session(), messages, parts, [], totals), refused=refused)
+
+        assert [(row["message_id"], row["call_count"]) for row in rows(out, "messages")] == [("msg_1", 1)]
+        assert [row["part_id"] for row in rows(out, "parts")] == ["prt_1"]
+        assert out.records == 3

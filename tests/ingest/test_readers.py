@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +23,10 @@ import sqlalchemy as sa
 import generations
 import stores
 from opencode_monitor.ingest import batches, readers
-from opencode_monitor.ingest.batches import Assignment, Batch, BatchForm
+from opencode_monitor.ingest.batches import Assignment, BatchForm
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.reader_process import answer
-from opencode_monitor.ingest.readers import Connection, Done
+from opencode_monitor.ingest.readers import Answer, Connection
 from opencode_monitor.ingest.writing import row_layouts
 from opencode_monitor.models import Base
 from opencode_monitor.sources.discover import find_all_sources
@@ -112,6 +115,17 @@ def write_damaged(path: Path) -> None:
     stores.damage(path / "opencode.db", "part")
 
 
+def write_tree_with_closed_directories(path: Path) -> None:
+    """Write a tree of which the parts of three messages, far from each other, cannot be listed."""
+    store = stores.sample()
+    storage = stores.write_json(store, path)
+    answers = [message for message in store.messages if message["role"] == "assistant"]
+    for message in (answers[0], answers[len(answers) // 2], answers[-1]):
+        directory = storage / "part" / message["id"]
+        shutil.rmtree(directory)
+        directory.touch()
+
+
 def write_of_2x(path: Path) -> None:
     """Write a database whose sessions have spent more than their messages."""
     generations.write_sqlite_v2(generations.known_session(), path, hidden={"cost": 0.5, "tokens_input": 10})
@@ -142,8 +156,8 @@ class TestProcesses:
 
     @pytest.mark.parametrize(
         "write",
-        [write_tree_with_orphans, write_taken_over, write_damaged, write_of_2x],
-        ids=["tree with orphans", "database beside it", "damaged database", "2.x"],
+        [write_tree_with_orphans, write_taken_over, write_tree_with_closed_directories, write_damaged, write_of_2x],
+        ids=["tree with orphans", "database beside it", "damaged tree", "damaged database", "2.x"],
     )
     def test_import_of_any_source_by_processes_makes_the_same_rows(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, write: Callable[[Path], object]
@@ -183,12 +197,18 @@ class TestProcesses:
 
         summary = load(other_engine, tmp_path, jobs=2, progress=kill)
 
-        assert summary == expected
+        # One that was killed when all that it had read was sent is missed by nobody.
+        assert summary == replace(expected, lost_readers=summary.lost_readers)
+        assert set(summary.lost_readers) <= {"killed by SIGKILL"}
         assert dump(other_engine) == dump(engine)
 
-    @pytest.mark.parametrize("reason", ["no module", "no Python"])
-    def test_import_reads_itself_where_no_process_can_start(
-        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    @pytest.mark.parametrize(
+        ("reason", "told"),
+        [("no module", "exit code 1"), ("no Python", "not started: No such file or directory")],
+        ids=["module", "Python"],
+    )
+    def test_import_reads_itself_where_no_process_can_start_and_tells(
+        self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, told: str
     ) -> None:
         stores.write_sqlite(stores.sample(), tmp_path)
         expected = load(engine, tmp_path, jobs=0)
@@ -199,8 +219,36 @@ class TestProcesses:
 
         summary = load(other_engine, tmp_path, jobs=2)
 
-        assert summary == expected
+        assert summary == replace(expected, lost_readers=Counter({told: 2}))
         assert dump(other_engine) == dump(engine)
+
+    @on_linux
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    @pytest.mark.parametrize(
+        ("ends", "told"),
+        [
+            ("sys.exit(3)", "exit code 3"),
+            ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+            ("os.kill(os.getpid(), 40)", "killed by signal 40"),
+            ("os.close(0); time.sleep(60)", "no answer"),
+        ],
+    )
+    def test_import_tells_once_of_each_process_how_it_ended(
+        self, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, told: str
+    ) -> None:
+        store = stores.sample()
+        stores.write_sqlite(store, tmp_path)
+        (tmp_path / "ending_reader.py").write_text(f"import os, signal, sys, time\n{ends}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(readers, "_PROGRAM", "ending_reader")
+        if told == "no answer":
+            monkeypatch.setattr(readers, "_END_SECONDS", 0.1)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 30)  # several assignments for each
+
+        summary = load(engine, tmp_path, jobs=2)
+
+        assert summary.counts.new == len(store.sessions) + len(store.messages) + len(store.parts)
+        assert summary.lost_readers == {told: 2}
 
     @pytest.mark.parametrize("program", ["", None], ids=["no name", "not known"])
     def test_import_reads_itself_where_python_does_not_know_its_program(
@@ -319,17 +367,16 @@ class TestReaderProcess:
 
             connection.send((location, BatchForm(layouts, {}, with_texts=True, records=150)))
             connection.send(Assignment([store.sessions[0]["id"]]))
-            batch, done = connection.receive(), connection.receive()
+            first, done = connection.receive(), connection.receive()
             connection.send(Assignment(["ses_that_is_not_there"]))
             nothing = connection.receive()
             own_end.shutdown(socket.SHUT_WR)
             thread.join()
 
-        assert isinstance(batch, Batch)
-        assert [session.session_id for session in batch.sessions] == [store.sessions[0]["id"]]
-        assert batch.packed["messages", False].count == len(store.messages)
-        assert batch.packed["parts", False].count == len(store.parts)
-        assert (done, nothing) == (Done(None), Done(None))
+        assert [session.session_id for session in first.batch.sessions] == [store.sessions[0]["id"]]
+        assert first.batch.packed["messages", False].count == len(store.messages)
+        assert first.batch.packed["parts", False].count == len(store.parts)
+        assert (done, nothing) == (Answer(None, {}), Answer(None, {}))
 
     def test_receive_from_a_process_that_has_ended_is_the_end(self) -> None:
         own_end, its_end = socket.socketpair()

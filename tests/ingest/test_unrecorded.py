@@ -252,6 +252,18 @@ class TestMadeStores:
 
         assert [call.kind for call in estimates(engine)].count("lost_step") == lost
 
+    @pytest.mark.parametrize("database_kind", ["duckdb"], indirect=True)
+    def test_import_message_of_an_old_version_without_any_usage_has_one_estimate(self, engine: sa.Engine, tmp_path: Path) -> None:
+        store, session = one_session(version="0.2.25")
+        message = stores.add_call(store, session, stores.START_MS + MINUTE_MS, steps=3)
+        message["tokens"] = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
+        store.parts = [part for part in store.parts if part["type"] != "step-finish"]
+        stores.write_json(store, tmp_path)
+
+        load(engine, tmp_path)
+
+        assert [(call.kind, call.method) for call in estimates(engine) if call.message_id == message["id"]] == [("unmetered", "first_call")]
+
     def test_import_twice_in_any_batches_makes_the_same_estimates(
         self, engine: sa.Engine, other_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -80,6 +80,18 @@ def test_stamps_change_with_a_message_and_with_the_sums(tmp_path: Path) -> None:
     assert len(set(signatures)) == 4
 
 
+@pytest.mark.parametrize("form", ["1.x", "2.x"], ids=["its own form", "one that it does not have yet"])
+def test_add_damage_of_another_reader_is_told_once(tmp_path: Path, form: str) -> None:
+    with closing(DatabaseSource(stores.write_sqlite(generations.known_session(), tmp_path))) as source:
+        source.add_damage({})
+        before = source.damage()
+
+        source.add_damage({form: "it is damaged"})
+        source.add_damage({form: "it is damaged elsewhere"})
+
+        assert (before, source.damage(), source.damaged_places()) == (None, "it is damaged", {"1.x": "it is damaged"})
+
+
 def test_read_session_without_v2_rows_is_that_of_the_old_tables(tmp_path: Path) -> None:
     store = generations.known_session()
     path = stores.write_sqlite(store, tmp_path)

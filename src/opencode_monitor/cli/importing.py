@@ -16,12 +16,12 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.metrics import run_carried
 from opencode_monitor.cli.ranges import parse_when
-from opencode_monitor.cli.render import complain, console, envelope, note, plain
+from opencode_monitor.cli.render import complain, console, count_of, envelope, note, plain
 from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import DatabaseBusyError, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
@@ -266,6 +266,7 @@ def _as_counts(summary: ImportSummary) -> dict[str, object]:
         "skipped": sum(summary.skipped.values()),
         "skipped_reasons": dict(summary.skipped.most_common()),
         "issues": summary.issues,
+        "lost_readers": dict(summary.lost_readers.most_common()),
     }
 
 
@@ -285,7 +286,22 @@ def _print_summary(state: State, summary: ImportSummary) -> None:
         note(f"opencode-monitor: warning: {plain(text)}", quiet=state.quiet)
 
 
+def lost_readers_line(lost: Mapping[str, int]) -> str:
+    """Say in one line that processes which were to read did not, what that meant, and what to do.
+
+    Args:
+        lost: How they ended, and how many.
+    """
+    ways = ", ".join(how if number == 1 else f"{number:,} times {how}" for how, number in lost.items())
+    return (
+        f"lost {count_of(sum(lost.values()), 'reading process', 'reading processes')} ({ways}): the import read the rest itself, slower,"
+        " and nothing is missing. If that happens each time, memory is short or the installation broken; import --jobs 0 starts none."
+    )
+
+
 def _warnings(summary: ImportSummary) -> Iterator[str]:
+    if summary.lost_readers:
+        yield lost_readers_line(summary.lost_readers)
     skipped = sum(summary.skipped.values())
     others = summary.issues - skipped
     where = "List: opencode-monitor doctor --show skipped"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.importing import prepare_database, read_surroundings, stores_texts
-from opencode_monitor.cli.render import note, plain
+from opencode_monitor.cli.importing import lost_readers_line, prepare_database, read_surroundings, stores_texts
+from opencode_monitor.cli.render import PROGRAM, note, plain
 from opencode_monitor.cli.statusline import leave_sums
 from opencode_monitor.errors import DatabaseBusyError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 1.0
 """How long one try waits for another process; the watch tries until it gets its turn."""
+_WRITTEN_ANEW = "\r\x1b[K"  # what a terminal's line begins with that takes the place of the one before
 _USUAL_WIDTH = 80  # where a terminal does not say how wide it is
 
 
@@ -57,7 +58,7 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
         stop.set()
 
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    show = _shown(state.zone, is_terminal=is_terminal, quiet=state.quiet)
+    show = shown_states(state.zone, is_terminal=is_terminal, quiet=state.quiet)
 
     def tell(now: WatchState) -> None:
         show(now)
@@ -89,16 +90,29 @@ def watch(state: State, paths: tuple[Path, ...], poll: bool) -> None:
             click.echo(err=True)
 
 
-def _shown(zone: ZoneInfo, *, is_terminal: bool, quiet: bool) -> Callable[[WatchState], None]:
-    """Return what shows each state: in one line that is written anew on a terminal, in a line each elsewhere."""
+def shown_states(zone: ZoneInfo, *, is_terminal: bool, quiet: bool) -> Callable[[WatchState], None]:
+    """Return what shows each state: in one line that is written anew on a terminal, in a line each elsewhere.
+
+    That processes which were to read did not is said once: they will the next time, or never.
+
+    Args:
+        zone: Whose clock times are of.
+        is_terminal: Whether standard error is one.
+        quiet: Show nothing.
+    """
+    has_lost = False
 
     def show(state: WatchState) -> None:
+        nonlocal has_lost
         if quiet:
             return
+        if state.last is not None and state.last.lost_readers and not has_lost:
+            has_lost = True
+            note(f"{_WRITTEN_ANEW if is_terminal else ''}{PROGRAM}: warning: {plain(lost_readers_line(state.last.lost_readers))}")
         if is_terminal:
             width = os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
             line = plain(status_line(state, zone), limit=max(width - 1, 1))
-            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+            click.echo(f"{_WRITTEN_ANEW}{line}", nl=False, err=True)
         else:
             note(plain(log_line(state)))
 

@@ -12,10 +12,11 @@ from opencode_monitor.ingest.omit import leave_out_texts
 from opencode_monitor.ingest.rows import ROW_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from opencode_monitor.ingest.hidden import StoredUsage
+    from opencode_monitor.ingest.mapping import RecordId
     from opencode_monitor.sources.records import Source, SourceIssue
 
 BATCH_RECORDS = 5_000
@@ -59,12 +60,14 @@ class Assignment:
         stored: For those with sums of their own: their messages as earlier imports stored them.
         orphans: For those that have any: the source's own parts without a message, where the reader does not look for them.
         leftovers: For those that have any: parts that only another source holds.
+        refused: For those that have any: their messages and parts that are to be left out, as other sessions have the ids.
     """
 
     session_ids: Sequence[str]
     stored: Mapping[str, Sequence[StoredUsage]] = field(default_factory=dict)
     orphans: Mapping[str, LeftParts] = field(default_factory=dict)
     leftovers: Mapping[str, Sequence[LeftParts]] = field(default_factory=dict)
+    refused: Mapping[str, Collection[RecordId]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -142,7 +145,8 @@ def read_sessions(source: Source, assignment: Assignment, form: BatchForm) -> It
     for bundle in source.read(assignment.session_ids):
         session_id = bundle.session.session_id
         whole = with_leftovers(with_orphans(bundle, assignment.orphans.get(session_id)), assignment.leftovers.get(session_id, ()))
-        session = map_session(whole, assignment.stored.get(session_id, ()), file_tools=form.file_tools)
+        stored, refused = assignment.stored.get(session_id, ()), assignment.refused.get(session_id, ())
+        session = map_session(whole, stored, file_tools=form.file_tools, refused=refused)
         if not form.with_texts:
             leave_out_texts(session)
         yield session

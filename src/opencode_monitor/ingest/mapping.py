@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from opencode_monitor.ingest.hidden import StoredUsage, hidden_message
 from opencode_monitor.ingest.part_rows import Setting, add_part
 from opencode_monitor.ingest.placed import STAND_IN, STEP_SUFFIX, PlacedPart, model_id_of, place_parts
@@ -28,10 +30,13 @@ from opencode_monitor.pricing.tokens import (
 from opencode_monitor.sources.records import MessageRecord, PartRecord, SessionBundle, SourceIssue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 UNRECORDED_STEPS = "model calls of it have no recorded usage: OpenCode before 0.2.26 kept the last step's only"
 """What an issue says of a message with more steps than usage, after their number."""
+
+RecordId = tuple[str, str]
+"""What kind of id, `message_id` or `part_id`, and the id."""
 
 T = TypeVar("T")
 
@@ -65,23 +70,31 @@ class SessionRows:
         return added + written
 
 
-def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = (), *, file_tools: Mapping[str, str] | None = None) -> SessionRows:
+def map_session(
+    bundle: SessionBundle,
+    stored: Sequence[StoredUsage] = (),
+    *,
+    file_tools: Mapping[str, str] | None = None,
+    refused: Collection[RecordId] = (),
+) -> SessionRows:
     """Map one session.
 
     Args:
         bundle: The session's records, as a reader handed them over.
         stored: The session's messages as earlier imports stored them; only a session with sums of its own needs them.
         file_tools: Tools of other makers that work on files -> what they do to them.
+        refused: The messages, whose parts go with them, and parts to leave out, as other sessions have their ids.
 
     Returns:
         Its rows, parents before children, and the readers' issues followed by those found here: counts that are none, ids that come twice.
     """
+    issues = list(bundle.issues)
+    hidden = hidden_message(bundle, stored, issues)
+    bundle = _without(bundle, refused) if refused else bundle  # only now: the session's own sums hold them too
     inline_parts = {part.part_id for part in bundle.parts if part.part_id.startswith(f"{part.message_id}:")}
     records = 1 + len(bundle.messages) + len(bundle.parts) - len(inline_parts)
-    out = SessionRows(bundle.session.session_id, records, derived=inline_parts, inline=bundle.inline)
-    out.issues.extend(bundle.issues)
+    out = SessionRows(bundle.session.session_id, records, issues=issues, derived=inline_parts, inline=bundle.inline)
     messages = _unique(bundle.messages, lambda message: message.message_id, "message", out.issues)
-    hidden = hidden_message(bundle, stored, out.issues)
     if hidden is not None:
         messages.append(hidden)
         out.derived_messages.add(hidden.message_id)
@@ -113,6 +126,12 @@ def map_session(bundle: SessionBundle, stored: Sequence[StoredUsage] = (), *, fi
     _add_models(out.rows, messages)
     out.rows["sessions"].append(_session_row(bundle, messages))
     return out
+
+
+def _without(bundle: SessionBundle, refused: Collection[RecordId]) -> SessionBundle:
+    messages = [message for message in bundle.messages if ("message_id", message.message_id) not in refused]
+    parts = [part for part in bundle.parts if ("message_id", part.message_id) not in refused and ("part_id", part.part_id) not in refused]
+    return msgspec.structs.replace(bundle, messages=messages, parts=parts)
 
 
 def _unique(records: Iterable[T], key: Callable[[T], str], kind: str, issues: list[SourceIssue]) -> list[T]:

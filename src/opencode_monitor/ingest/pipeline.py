@@ -217,10 +217,11 @@ class _Run:
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)
                 if self._progress:
                     self._progress(self._done, self.total)
-        if not one.is_unchanged or one.source.damage() or reader.damage:
+        self.summary.lost_readers += reader.lost
+        if not one.is_unchanged or one.source.damage():
             # Last, as a damaged place may be met by any of the readings.
             issues = one.source.loose_issues()
-            if (problem := one.source.damage() or reader.damage) is not None:
+            if (problem := one.source.damage()) is not None:
                 self._damaged.add(source_id)
                 issues.append(self._problem(one.location, problem))
             with connection.begin():

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from opencode_monitor.ingest.batches import make_batches
-from opencode_monitor.ingest.readers import Connection, Done
+from opencode_monitor.ingest.readers import Answer, Connection
 from opencode_monitor.sources.discover import open_source
 from opencode_monitor.sources.json_tree import JsonTreeSource
 
@@ -17,7 +17,8 @@ from opencode_monitor.sources.json_tree import JsonTreeSource
 def answer(connection: Connection) -> None:
     """Read what is assigned, until there is no more.
 
-    First comes where the source lies and what batches are to be like, then assignments. The batches of each are sent, and that it is done.
+    First comes where the source lies and what batches are to be like, then assignments. The batches of each
+    are sent, and that there are no more.
 
     Args:
         connection: To the importing process.
@@ -32,8 +33,8 @@ def answer(connection: Connection) -> None:
             except EOFError:
                 return
             for batch in make_batches(source, [assignment], form):
-                connection.send(batch)
-            connection.send(Done(source.damage()))
+                connection.send(Answer(batch, source.damaged_places()))
+            connection.send(Answer(None, source.damaged_places()))
 
 
 def main() -> None:

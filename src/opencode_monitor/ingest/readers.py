@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.ingest.batches import Assignment, Batch, BatchForm, make_batches, read_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from opencode_monitor.ingest.assign import Assignments
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.mapping import RecordId, SessionRows
     from opencode_monitor.sources.discover import SourceLocation
     from opencode_monitor.sources.records import Source
 
@@ -34,6 +35,8 @@ LEAST_RECORDS = 30_000
 """From how many records on a process is started: it takes as long as reading a few thousand."""
 
 _BUFFER_BYTES = 1 << 20
+_END_SECONDS = 5.0
+"""How long a process that has let go of its connection may take to end, and tell how."""
 _PROGRAM = "opencode_monitor.ingest.reader_process"
 
 
@@ -55,14 +58,16 @@ def default_jobs(*, with_texts: bool) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a process answers after the batches of an assignment.
+class Answer:
+    """What a process answers to an assignment, several times.
 
     Attributes:
-        damage: What has kept something from being read so far.
+        batch: The next of its batches; None after the last one.
+        damaged: Each place that has kept the process from reading something so far, and why.
     """
 
-    damage: str | None
+    batch: Batch | None
+    damaged: Mapping[str, str]
 
 
 class Reader:
@@ -74,11 +79,11 @@ class Reader:
         form: What the batches are to be like.
 
     Attributes:
-        damage: What kept processes from reading something.
+        lost: How processes ended that did before their time, or why they could not be started, and how many.
     """
 
     def __init__(self, source: Source, assignments: Assignments, form: BatchForm) -> None:
-        self.damage: str | None = None
+        self.lost: Counter[str] = Counter()
         self._source = source
         self._assignments = assignments
         self._form = form
@@ -101,7 +106,8 @@ class Reader:
     def batches_of_processes(self, location: SourceLocation, count: int) -> Iterator[Batch]:
         """Read in several processes, each of which opens the source itself.
 
-        One that ends before its time, or cannot be started, costs only time: what it has not read is read here.
+        One that ends before its time, or cannot be started, costs only time: what it has not read is read here, and `lost` tells of it.
+        What damage they meet, the source has met then.
 
         Args:
             location: Where the source lies.
@@ -109,11 +115,13 @@ class Reader:
         """
         try:
             processes = [self._cleanup.enter_context(_started(location, self._form)) for _ in range(count)]
-        except OSError:
+        except OSError as error:
+            self.lost[f"not started: {error.strerror or error}"] += count
             yield from self.batches()
             return
         coming = self._assignments.all(with_orphans=True)
         assigned: deque[tuple[_Process, Assignment]] = deque()
+        ended: set[_Process] = set()
         turns = 0
 
         def assign(number: int) -> None:
@@ -129,25 +137,31 @@ class Reader:
             process, assignment = assigned.popleft()
             unread = dict.fromkeys(assignment.session_ids)
             try:
-                for batch in process.answers():
-                    for session in batch.sessions:
-                        unread.pop(session.session_id, None)
-                    yield batch
-                self.damage = process.damage or self.damage
+                for answer in process.answers():
+                    self._source.add_damage(answer.damaged)
+                    if answer.batch is not None:
+                        for session in answer.batch.sessions:
+                            unread.pop(session.session_id, None)
+                        yield answer.batch
             except _ENDED:
+                if process not in ended:  # it is met again with each assignment that it got
+                    ended.add(process)
+                    self.lost[process.ending()] += 1
                 yield from make_batches(self._source, [self._assignments.of(list(unread))], self._form)
             assign(1)
 
-    def again(self, session_ids: Sequence[str]) -> list[SessionRows]:
+    def again(self, session_ids: Sequence[str], refused: Mapping[str, Collection[RecordId]]) -> list[SessionRows]:
         """Read sessions once more, for their rows.
 
         Args:
             session_ids: Which.
+            refused: For those that have any: their messages and parts to leave out.
         """
 
         def read() -> list[SessionRows]:
             # The assignment is made in the thread too: for it, other sources are read that the thread may be reading for the next batch.
-            return list(read_sessions(self._source, self._assignments.of(session_ids), self._form))
+            assignment = replace(self._assignments.of(session_ids), refused=refused)
+            return list(read_sessions(self._source, assignment, self._form))
 
         return self._thread.submit(read).result()
 
@@ -157,20 +171,16 @@ _ENDED = (EOFError, OSError, pickle.UnpicklingError)
 
 
 class _Process:
-    """A process that reads, as the importing one sees it.
+    """A process that reads, as the importing one sees it."""
 
-    Attributes:
-        damage: What has kept it from reading something so far.
-    """
-
-    def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
-        self.damage: str | None = None
+    def __init__(self, process: subprocess.Popen[bytes], connection: Connection, thread: ThreadPoolExecutor) -> None:
+        self._process = process
         self._connection = connection
         self._thread = thread
         self._waiting: deque[Assignment] = deque()
         self._is_reading = False
         self._unanswered = 0
-        self._coming: Future[Batch | Done] | None = None
+        self._coming: Future[Answer] | None = None
 
     def assign(self, assignment: Assignment) -> None:
         """Add an assignment to those that it gets, one after the other."""
@@ -179,30 +189,38 @@ class _Process:
         if self._coming is None:
             self._coming = self._thread.submit(self._next)
 
-    def answers(self) -> Iterator[Batch]:
-        """Yield the batches of the assignment that is next.
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers to the assignment that is next, the last one without a batch.
 
         Raises:
             EOFError: The process has ended; so for the other errors of `_ENDED`.
         """
         while self._coming is not None:
             answer = self._coming.result()
-            if isinstance(answer, Done):
-                self.damage = answer.damage
+            if answer.batch is None:
                 self._unanswered -= 1
             self._coming = self._thread.submit(self._next) if self._unanswered else None
-            if isinstance(answer, Done):
-                return
             yield answer
+            if answer.batch is None:
+                return
 
-    def _next(self) -> Batch | Done:
+    def ending(self) -> str:
+        """Tell in a few words how the process has ended, of which there are no more answers."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        code = self._process.returncode
+        if code is None:
+            return "no answer"
+        return f"exit code {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
+
+    def _next(self) -> Answer:
         """Wait for an answer, in the thread; whenever the process has nothing to do, and only then, it gets the next assignment.
 
         One that writes an answer reads nothing: to write to it meanwhile could be to wait for each other.
         """
         self._hand_over()
-        answer: Batch | Done = self._connection.receive()
-        if isinstance(answer, Done):
+        answer: Answer = self._connection.receive()
+        if answer.batch is None:
             self._is_reading = False
             self._hand_over()
         return answer
@@ -211,6 +229,13 @@ class _Process:
         if self._waiting and not self._is_reading:
             self._is_reading = True
             self._connection.send(self._waiting.popleft())
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one that has only a number
+        return f"signal {number}"
 
 
 class Connection:
@@ -287,7 +312,7 @@ def _started(location: SourceLocation, form: BatchForm) -> Iterator[_Process]:
             with ThreadPoolExecutor(max_workers=1) as thread:
                 thread.submit(connection.send, (location, form))
                 try:
-                    yield _Process(connection, thread)
+                    yield _Process(process, connection, thread)
                 finally:
                     process.kill()  # the thread may wait for an answer
         finally:

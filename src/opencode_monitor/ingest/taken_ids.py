@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from opencode_monitor.ingest.batches import ReadSession
-    from opencode_monitor.ingest.mapping import SessionRows
 
 COUNTED_TABLES = ("sessions", "messages", "parts")
 """The tables whose rows are records of OpenCode's."""
@@ -80,32 +79,17 @@ def find_taken_ids(connection: sa.Connection, batch: Sequence[ReadSession]) -> t
         ]
         with staged(connection, "batch_ids", columns, ids) as batch_ids:
             stored = connection.execute(
-                sa.select(batch_ids.c.id, batch_ids.c.session_id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
+                sa.select(batch_ids.c.id, model.session_id.label("owner")).join(model, column == batch_ids.c.id)
             ).all()
         is_new = is_new and not stored
-        owners = {(row.id, row.session_id): row.owner for row in stored if row.owner != row.session_id}
-        first: dict[str, str] = {}
+        # What is stored keeps its session, whichever of the two comes first in the batch.
+        owners = {row.id: row.owner for row in stored}
+        taken: dict[tuple[str, str], str] = {}
         for record_id, session_id in ids:
-            owner = first.setdefault(record_id, session_id)
+            owner = owners.setdefault(record_id, session_id)
             if owner != session_id:
-                owners[record_id, session_id] = owner
-        refused += [RefusedId(column.key, record_id, session_id, owner) for (record_id, session_id), owner in owners.items()]
+                taken[record_id, session_id] = owner
+        refused += [RefusedId(column.key, record_id, session_id, owner) for (record_id, session_id), owner in taken.items()]
         if model is Message:
-            refused_messages.update(owners)
+            refused_messages.update(taken)
     return is_new, refused
-
-
-def drop_records(session: SessionRows, key: str, refused: set[str]) -> None:
-    """Take records out of a session's rows, and with a message its parts.
-
-    Args:
-        session: Its rows, which are changed.
-        key: `message_id` or `part_id`.
-        refused: The ids.
-    """
-    parts = {row.part_id for row in session.rows["parts"] if getattr(row, key) in refused}  # type: ignore[attr-defined] # PartRow
-    for table, rows in session.rows.items():
-        if table == "messages":
-            session.rows[table] = [row for row in rows if key != "message_id" or row[0] not in refused]
-        elif rows and hasattr(rows[0], "part_id"):
-            session.rows[table] = [row for row in rows if row.part_id not in parts]  # type: ignore[attr-defined] # a row below parts

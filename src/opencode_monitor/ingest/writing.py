@@ -23,7 +23,7 @@ from opencode_monitor.ingest.omit import TEXT_COLUMNS
 from opencode_monitor.ingest.placed import STEP_SUFFIX
 from opencode_monitor.ingest.rows import ROW_TYPES
 from opencode_monitor.ingest.settle import settle_sessions
-from opencode_monitor.ingest.taken_ids import COUNTED_TABLES, RefusedId, TakenIds, drop_records, find_taken_ids
+from opencode_monitor.ingest.taken_ids import COUNTED_TABLES, RefusedId, TakenIds, find_taken_ids
 from opencode_monitor.models import PART_SUBTYPES, Base, ImportIssue, Message, OmittedText, Part, PartSubtype
 from opencode_monitor.sources.records import SourceIssue
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from opencode_monitor.db.packing import Layout
     from opencode_monitor.ingest.batches import Batch, BatchForm, ReadSession
-    from opencode_monitor.ingest.mapping import SessionRows
+    from opencode_monitor.ingest.mapping import RecordId, SessionRows
 
 TRANSACTION_BATCHES = 10
 """How many full batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
@@ -60,6 +60,7 @@ class ImportSummary:
         skipped: Records that could not be loaded, by reason.
         issues: Records that could not be read as they stand, loaded or not.
         problems: The sources that could not be read whole, or at all: what is wrong with each and what to do, in a line.
+        lost_readers: How processes ended that were to read and did before their time, or why they could not be started, and how many.
     """
 
     sources: int = 0
@@ -68,6 +69,7 @@ class ImportSummary:
     skipped: Counter[str] = field(default_factory=Counter)
     issues: int = 0
     problems: dict[str, str] = field(default_factory=dict)
+    lost_readers: Counter[str] = field(default_factory=Counter)
 
 
 def row_layouts(dialect_name: str) -> dict[str, Layout]:
@@ -96,7 +98,7 @@ class Writer:
         taken: TakenIds,
         *,
         form: BatchForm,
-        again: Callable[[Sequence[str]], list[SessionRows]],
+        again: Callable[[Sequence[str], Mapping[str, Collection[RecordId]]], list[SessionRows]],
         checkouts: Checkouts | None,
         now: datetime,
         summary: ImportSummary,
@@ -167,18 +169,18 @@ class Writer:
         self._issues |= {session.session_id: session.issues for session in batch.sessions if session.session_id in worse}
         kept = [session.session_id for session in batch.sessions if session.session_id not in worse]
         # Read once more, one of them can be worse by now.
-        return self._without_worse(as_batch(self._again(kept), self._form, batch.share))
+        return self._without_worse(as_batch(self._again(kept, {}), self._form, batch.share))
 
     def _without(self, batch: Batch, refused: Sequence[RefusedId]) -> Batch:
         """Read a batch again, and leave out of it what other sessions have."""
-        read = {session.session_id: session for session in self._again([session.session_id for session in batch.sessions])}
+        ids: dict[str, set[RecordId]] = {}
+        for key, record_id, session_id, _ in refused:
+            ids.setdefault(session_id, set()).add((key, record_id))
+        read = {session.session_id: session for session in self._again([session.session_id for session in batch.sessions], ids)}
         for key, record_id, session_id, owner in refused:
             if session_id in read:
                 issue = SourceIssue(f"{key.removesuffix('_id')}:{record_id}", f"id belongs to session {owner} already; not loaded")
                 read[session_id].issues.append(issue)
-        for session in read.values():
-            for key in ("message_id", "part_id"):
-                drop_records(session, key, {one.record_id for one in refused if (one.key, one.session_id) == (key, session.session_id)})
         self._incomplete |= {session_id for session_id, session in read.items() if is_incomplete(session)}
         return as_batch(list(read.values()), self._form, batch.share)
 

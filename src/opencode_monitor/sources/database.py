@@ -31,8 +31,10 @@ from opencode_monitor.sources.sqlite_v2 import REQUIRED as V2_TABLES
 from opencode_monitor.sources.sqlite_v2 import SqliteV2Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from opencode_monitor.sources.sqlite_reader import SqliteReader
 
 
 class DatabaseSource:
@@ -123,7 +125,27 @@ class DatabaseSource:
 
     def damage(self) -> str | None:
         """Tell what kept something from being read since the file was opened, one line, or None."""
-        return next((reader.damage for reader in (self._v2, self._v1) if reader and reader.damage), None)
+        return next(iter(self.damaged_places().values()), None)
+
+    def damaged_places(self) -> dict[str, str]:
+        """Return the line about each of the two forms of which something could not be read."""
+        return {form: reader.damage for form, reader in self._readers().items() if reader.damage}
+
+    def add_damage(self, places: Mapping[str, str]) -> None:
+        """Take for met what another reader of the file has met.
+
+        Args:
+            places: Its `damaged_places`.
+        """
+        readers = self._readers()
+        for form, line in places.items():
+            # The other one can have opened the file later, when it had a form more.
+            reader = readers.get(form) or next(iter(readers.values()))
+            reader.damage = reader.damage or line
+
+    def _readers(self) -> dict[str, SqliteReader]:
+        forms: dict[str, SqliteReader | None] = {"2.x": self._v2, "1.x": self._v1}
+        return {form: reader for form, reader in forms.items() if reader}
 
     @property
     def is_shareable(self) -> bool:

@@ -29,7 +29,7 @@ from opencode_monitor.sources.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _REDACTED = b'"[redacted:'
@@ -108,6 +108,17 @@ class ExportSource:
     def damage(self) -> str | None:
         """Return nothing: a file that cannot be read whole is not opened."""
         return None
+
+    def damaged_places(self) -> dict[str, str]:
+        """Return nothing, likewise."""
+        return {}
+
+    def add_damage(self, places: Mapping[str, str]) -> None:
+        """Do nothing: no other reader meets any either.
+
+        Args:
+            places: Its `damaged_places`.
+        """
 
     def close(self) -> None:
         """Do nothing: the file is closed."""

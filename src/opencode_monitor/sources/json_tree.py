@@ -54,7 +54,7 @@ from opencode_monitor.sources.tree_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _DAY_MS = 86_400_000
@@ -223,6 +223,18 @@ class JsonTreeSource:
         (directory, reason), *others = sorted(self._unlisted.items())
         more = f" and {len(others):,} more cannot be listed" if others else " cannot be listed"
         return f"{self._root}/{directory}{more} ({reason}); what can be read is loaded. Make it readable, and import again"
+
+    def damaged_places(self) -> dict[str, str]:
+        """Return the directories that cannot be listed, and why."""
+        return dict(self._unlisted)
+
+    def add_damage(self, places: Mapping[str, str]) -> None:
+        """Take for met what another reader of the tree has met.
+
+        Args:
+            places: Its `damaged_places`.
+        """
+        self._unlisted |= places
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -234,6 +234,18 @@ class Source(Protocol):
         """Tell what has kept something from being read so far: what, where, and what to do, in one line; None if nothing has.
 
         What is not listed then need not be gone.
+        """
+        ...
+
+    def damaged_places(self) -> dict[str, str]:
+        """Return each place that has kept something from being read so far, and why, for `add_damage` of another reader of the source."""
+        ...
+
+    def add_damage(self, places: Mapping[str, str]) -> None:
+        """Take for met what another reader of the same source has met.
+
+        Args:
+            places: Its `damaged_places`.
         """
         ...
 
