@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +23,18 @@ import sqlalchemy as sa
 
 import generations
 import stores
+from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest import batches, readers
+from opencode_monitor.ingest.assign import Assignments
 from opencode_monitor.ingest.batches import Assignment, BatchForm
+from opencode_monitor.ingest.choose import Opened
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.reader_process import answer
 from opencode_monitor.ingest.readers import Answer, Connection
 from opencode_monitor.ingest.writing import row_layouts
 from opencode_monitor.models import Base
-from opencode_monitor.sources.discover import find_all_sources
+from opencode_monitor.sources.discover import find_all_sources, open_source
+from opencode_monitor.sources.records import Rank, SessionStamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +60,7 @@ def _for_small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have processes read whatever the size, a few sessions at a time."""
     monkeypatch.setattr(readers, "LEAST_RECORDS", 1)
     monkeypatch.setattr(batches, "BATCH_RECORDS", 150)
+    monkeypatch.setattr(batches, "BATCHES_WITHOUT_TEXTS", 2)
 
 
 @pytest.fixture
@@ -386,6 +392,18 @@ class TestReaderProcess:
 
             with pytest.raises(EOFError):
                 Connection(own_end).receive()
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [4, 4, 2]), (2, [3, 3, 3, 1])])
+def test_assignments_for_several_readers_gives_each_as_many(migrated_duckdb_url: str, tmp_path: Path, count: int, sizes: list[int]) -> None:
+    stores.write_sqlite(stores.sample(), tmp_path)
+    (location,) = find_all_sources([tmp_path], {})
+    stamps = {f"ses_{number}": SessionStamp(f"ses_{number}", "", 10, None, None, Rank.SQLITE_V1) for number in range(10)}
+
+    with closing(open_source(location)) as source, create_database_engine(migrated_duckdb_url).connect() as connection:
+        found = list(Assignments(connection, Opened(location, source, stamps), records=40, readers=count).all())
+
+    assert [len(assignment.session_ids) for assignment in found] == sizes
 
 
 def test_default_jobs_on_one_processor_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -26,12 +27,14 @@ class Assignments:
     Args:
         connection: In a transaction of the caller's; used for what is stored of the sessions.
         one: The source.
-        records: After how many records an assignment ends: as many as a batch has, so that several readers take turns.
+        records: How many records an assignment has at most, and those of one session: as many as a batch, so that readers take turns.
+        readers: How many take turns: each gets as many assignments, so that none reads the last one alone.
     """
 
-    def __init__(self, connection: sa.Connection, one: Opened, *, records: int) -> None:
+    def __init__(self, connection: sa.Connection, one: Opened, *, records: int, readers: int = 1) -> None:
         self._one = one
-        self._records = records
+        of_all = sum(stamp.records for stamp in one.stamps.values())
+        self._records = of_all / (readers * math.ceil(of_all / (readers * records)) or 1)
         self._stored = _stored_usage(connection, one)
         self._stored_messages = _messages_of(connection, one.leftovers)
 

@@ -24,7 +24,7 @@ BATCH_CHARS = 8_000_000
 """After how many messages and parts, or characters of text in them, a batch ends: enough to keep DuckDB's inserts wide, few enough to keep
 some of them in memory at once."""
 
-BATCHES_WITHOUT_TEXTS = 2
+BATCHES_WITHOUT_TEXTS = 6
 """How many times as many records a batch has without their texts: what is left of them is short, and each statement has its price."""
 
 _WITH_DERIVED = ("messages", "parts")
@@ -170,8 +170,11 @@ def make_batches(source: Source, assignments: Iterable[Assignment], form: BatchF
             chars += session.chars if form.with_texts else 0
             share = max(records / form.records, chars / BATCH_CHARS)
             if share >= 1:
-                yield as_batch(sessions, form, share)
+                batch = as_batch(sessions, form, share)
+                # Kept by nobody while the next one is read: the one that is written meanwhile takes memory enough.
                 sessions, records, chars = [], 0, 0
+                yield batch
+                del batch
     if sessions:
         yield as_batch(sessions, form, share)
 
@@ -180,17 +183,18 @@ def as_batch(sessions: Sequence[SessionRows], form: BatchForm, share: float) -> 
     """Pack the rows of some sessions.
 
     Args:
-        sessions: The sessions with their rows.
+        sessions: The sessions with their rows, which are taken out of them: what is packed need not be in memory twice.
         form: What the batch is to be like.
         share: How much of a full batch they are.
     """
+    read = [ReadSession.of(session) for session in sessions]
     derived = {record_id for session in sessions for record_id in session.derived | session.derived_messages}
     packed = {}
     for table in ROW_TYPES:
-        rows = [row for session in sessions for row in session.rows[table]]
+        rows = [row for session in sessions for row in session.rows.pop(table)]
         if table in _WITH_DERIVED:
             own = [row for row in rows if row[0] in derived]
             packed[table, True] = pack(form.layouts[table], own)
             rows = [row for row in rows if row[0] not in derived] if own else rows
         packed[table, False] = pack(form.layouts[table], rows)
-    return Batch([ReadSession.of(session) for session in sessions], packed, share)
+    return Batch(read, packed, share)

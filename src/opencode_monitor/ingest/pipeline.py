@@ -191,7 +191,8 @@ class _Run:
             if one.stamps:
                 note_reading(connection, source_id)
         with connection.begin():
-            assignments = Assignments(connection, one, records=self._form.records)
+            processes = self._processes_for(one)
+            assignments = Assignments(connection, one, records=self._form.records, readers=processes or 1)
             known = stored_sessions(connection)
             if self._taken is None:
                 self._taken = TakenIds(is_empty=not known and not _holds_records(connection))
@@ -211,7 +212,6 @@ class _Run:
                 summary=self.summary,
             ) as writer,
         ):
-            processes = self._processes_for(one)
             for batch in reader.batches_of_processes(one.location, processes) if processes else reader.batches():
                 writer.write(batch)
                 self._done += sum(one.stamps[session.session_id].records for session in batch.sessions)

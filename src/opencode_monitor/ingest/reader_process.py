@@ -34,6 +34,7 @@ def answer(connection: Connection) -> None:
                 return
             for batch in make_batches(source, [assignment], form):
                 connection.send(Answer(batch, source.damaged_places()))
+                del batch  # before the next one is read
             connection.send(Answer(None, source.damaged_places()))
 
 

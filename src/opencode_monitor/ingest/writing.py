@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 TRANSACTION_BATCHES = 10
 """How many full batches of new sessions one transaction writes: settling costs a third of a second, however little there is to settle."""
 
+TRANSACTION_BATCHES_WITHOUT_TEXTS = 4
+"""The same of batches without texts, which have more records."""
+
 # Columns that the program computes, and that a changed source row makes stale.
 COMPUTED_COLUMNS = {
     "messages": ("message_cost_usd", "cost_basis", "copied_from", "paid_cost_usd"),
@@ -108,6 +111,7 @@ class Writer:
         self._known = known  # the sessions that are stored, and whether they were read to their end
         self._taken = taken
         self._form = form
+        self._most_batches = TRANSACTION_BATCHES if form.with_texts else TRANSACTION_BATCHES_WITHOUT_TEXTS
         self._again = again  # reads sessions once more, where not all of their rows are wanted
         self._checkouts = checkouts
         self._now = now
@@ -155,7 +159,7 @@ class Writer:
         self._known.update((session_id, session_id not in self._incomplete) for session_id in session_ids)
         self._unsettled += session_ids
         self._share += batch.share
-        if is_stored or self._share >= TRANSACTION_BATCHES:
+        if is_stored or self._share >= self._most_batches:
             self._finish()
         self._is_writing = False
 
@@ -228,7 +232,7 @@ class Writer:
         self._issues = {}
         self._share_in_log += self._share
         self._share = 0.0
-        if self._share_in_log >= TRANSACTION_BATCHES:
+        if self._share_in_log >= self._most_batches:
             # DuckDB keeps in memory what was added to an index until it is in the file, and full row groups, which are there at once, let
             # the log grow too slowly for it to write it back by itself: half a million records took all the memory that it may have.
             write_log_back(self._connection)
