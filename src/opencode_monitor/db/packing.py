@@ -134,7 +134,8 @@ def transpose(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
 
 def _last_per_key(values: list[Sequence[Any]], key: Sequence[int]) -> list[Sequence[Any]]:
     count = len(values[0])
-    last = dict(zip(zip(*(values[position] for position in key), strict=True), range(count), strict=True))
+    keys = values[key[0]] if len(key) == 1 else zip(*(values[position] for position in key), strict=True)
+    last = dict(zip(keys, range(count), strict=True))
     if len(last) == count:
         return values
     return [[column[row] for row in last.values()] for column in values]
@@ -176,7 +177,7 @@ def _pack_texts(kind: Kind, texts: Sequence[str | None]) -> PackedColumn:
     if null_count == len(texts):
         return PackedColumn(kind, null_count, (bytes((len(texts) + 7) // 8), bytes(8 * (len(texts) + 1)), b""))
     present = bytes(nanoarrow.c_buffer([text is not None for text in texts], nanoarrow.bool_())) if null_count else None
-    filled = ["" if text is None else text for text in texts]
+    filled: Sequence[Any] = ["" if text is None else text for text in texts] if null_count else texts
     if all(map(str.isascii, filled)):  # as all ids are: encoding them one by one takes three times as long
         lengths, data = map(len, filled), "".join(filled).encode()
     else:
