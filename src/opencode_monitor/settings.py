@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from opencode_monitor.errors import ConfigError
+from opencode_monitor.errors import ConfigError, UsageError
 
 APPLICATION = "opencode-monitor"
 
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         config: The configuration file; `config.toml` in the user's configuration directory where absent.
     """
 
-    model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="OPENCODE_MONITOR_", env_ignore_empty=True, extra="ignore")
 
     database_url: str = Field(
         default_factory=lambda: database_url_of(default_database_path()),
@@ -75,8 +75,16 @@ def database_url_of(database: str | Path) -> str:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment."""
-    settings = Settings()
+    """Read the settings from the environment; an empty variable is as good as none.
+
+    Raises:
+        UsageError: A variable that is yes or no says neither.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        name, value = error.errors()[0]["loc"][0], error.errors()[0]["input"]
+        raise UsageError(f"$OPENCODE_MONITOR_{str(name).upper()} is {value!r}.", hint="Use true or false.") from None
     return settings.model_copy(update={"database_url": database_url_of(settings.database_url)})
 
 

@@ -15,6 +15,7 @@ from opencode_monitor.db.migrate import upgrade
 from opencode_monitor.db.revision import HEAD_REVISION
 from opencode_monitor.errors import DatabaseBusyError
 from opencode_monitor.ingest import readers
+from opencode_monitor.settings import database_url_of, default_database_path, load_settings
 
 REAL = Path(__file__).parents[1] / "fixtures" / "opencode"
 
@@ -70,6 +71,26 @@ class TestImport:
         assert daily["cost_usd"] == str(sample.total[6])
         assert (filled["content"], filled["new"], filled["read"]) == (True, 0, records(sample))
         assert (again["content"], again["read"]) == (False, 0)
+
+    def test_import_setting_that_is_neither_yes_nor_no_is_one_line(
+        self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stores.write_json(sample, tmp_path)
+        monkeypatch.setenv("OPENCODE_MONITOR_NO_CONTENT", "maybe")
+
+        outcome = run("--db", empty_database, "import", tmp_path)
+
+        assert (outcome.exit_code, outcome.stdout) == (2, "")
+        assert outcome.stderr == "opencode-monitor: error: $OPENCODE_MONITOR_NO_CONTENT is 'maybe'. Use true or false.\n"
+
+    def test_load_settings_empty_variables_are_as_good_as_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("NO_CONTENT", "WORKING_TREES", "TZ", "COST", "DB", "DATABASE_URL"):
+            monkeypatch.setenv(f"OPENCODE_MONITOR_{name}", "")
+
+        settings = load_settings()
+
+        assert settings.database_url == database_url_of(default_database_path())
+        assert (settings.no_content, settings.working_trees, settings.tz, settings.cost) == (False, True, None, "list")
 
     def test_import_out_of_memory_goes_on_with_more(
         self, tmp_path: Path, empty_database: Path, sample: stores.Store, monkeypatch: pytest.MonkeyPatch

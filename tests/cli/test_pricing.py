@@ -109,6 +109,10 @@ class TestSet:
         outcome = run("--db", made, "pricing", "set", stores.UNPRICED, "--input", "1", "--output", "2")
 
         assert outcome.exit_code == 0
+        assert outcome.stderr == (
+            "2 calls of it still without a price: give every kind of token that they used a price (--cache-read, --cache-write, ...),"
+            " with --replace.\n"
+        )
         assert totals(made)["unpriced_calls"] == 2
 
     @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import click
 from opencode_monitor.cli.context import State, json_option, now
 from opencode_monitor.cli.pricing.common import MODE_NAMES, as_objects, price_book, say_priced, show_cost, split_model
 from opencode_monitor.cli.ranges import parse_when
-from opencode_monitor.cli.render import envelope, plain
+from opencode_monitor.cli.render import count_of, envelope, note, plain
 from opencode_monitor.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -76,11 +76,15 @@ def set_(
         PricingRepository(session).set([period], now=moment, replacing=replace)
         backfill(session.connection(), now=moment)
         after = CostRepository(session).total()
+        left = dict(PricingRepository(session).missing()).get(model, 0)
     if as_json:
         totals = {"cost_before_usd": before.cost_usd, "cost_usd": after.cost_usd, "unpriced_calls": after.unpriced_calls}
         click.echo(envelope("pricing-set", rows=as_objects([period]), totals=totals))
     else:
         click.echo(f"Set {plain(model)}. Total cost {show_cost(before)} before, {show_cost(after)} now.")
+        if left:
+            advice = "give every kind of token that they used a price (--cache-read, --cache-write, ...), with --replace."
+            note(f"{count_of(left, 'call')} of it still without a price: {advice}", quiet=state.quiet)
 
 
 @click.command()
