@@ -74,7 +74,7 @@ def import_(
     PATH is a data directory, its storage directory, one project's tree of OpenCode 0.0 to 0.5, a database file, or a file that
     `opencode export` wrote; several may be given. Without any, the data is looked for where OpenCode keeps it: $OPENCODE_DB,
     $OPENCODE_DATA_DIR, $XDG_DATA_HOME/opencode, ~/.local/share/opencode. It is only read, never written. Where a source is damaged, the
-    rest of it and all others are loaded, and the exit code is 1.
+    rest of it and all others are loaded, and the exit code is 1; a PATH without such data is refused before anything is read.
     """
     from opencode_monitor.sources.discover import find_all_sources  # noqa: PLC0415 - heavy imports stay inside commands
 
