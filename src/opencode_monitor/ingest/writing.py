@@ -224,10 +224,14 @@ class Writer:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
         is_new = self._taken.are_all_new(sessions)
         if not is_new:
-            is_new, refused = find_taken_ids(connection, sessions)
-            if refused:
+            refused: list[RefusedId] = []
+            is_new, found = find_taken_ids(connection, sessions)
+            while found:
+                refused += found
                 batch = self._without(batch, refused)
                 sessions = batch.sessions
+                # Read once more, there can be others: a step that is derived now, for one that is left out.
+                is_new, found = find_taken_ids(connection, sessions)
         here = {message_id for session in sessions for message_id in session.messages}
         checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []
         packed = batch.packed
