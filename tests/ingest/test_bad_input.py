@@ -470,6 +470,31 @@ class TestTwice:
         assert values(engine, row) == [(left, left * message["tokens"]["input"], "calculated")]
         assert total(engine).calls == 2 + left
 
+    @pytest.mark.parametrize("has_step", [False, True], ids=["without a step", "with a step whose id is taken too"])
+    def test_import_id_of_a_step_to_derive_that_another_session_has_stays_there(
+        self, engine: sa.Engine, tmp_path: Path, has_step: bool
+    ) -> None:
+        store = two_calls()
+        second = stores.add_session(store, stores.START_MS + 500_000)
+        message = stores.add_call(store, second, stores.START_MS + 500_000)
+        text = next(part for part in store.parts if part["type"] == "text")
+        text["id"] = f"{message['id']}:step"
+        first_step, *_, last_step = [part for part in store.parts if part["type"] == "step-finish"]
+        last_step["id"] = first_step["id"]
+        if not has_step:
+            store.parts.remove(last_step)
+        stores.write_json(store, tmp_path)
+
+        load(engine, tmp_path)
+        again = import_sources(engine, find_sources(tmp_path, {}), now=NOW, full=True)
+
+        refused = {f"part:{text['id']}"} | ({f"part:{first_step['id']}"} if has_step else set())
+        assert issues(engine) == dict.fromkeys(refused, f"id belongs to session {store.sessions[0]['id']} already; not loaded")
+        assert (again.counts.new, again.counts.changed) == (0, 0)
+        assert values(engine, f"SELECT session_id FROM parts WHERE part_id = '{text['id']}'") == [(store.sessions[0]["id"],)]
+        assert values(engine, f"SELECT call_count, input_tokens FROM messages WHERE message_id = '{message['id']}'") == [(0, None)]
+        assert total(engine).calls == 2
+
 
 class TestText:
     @pytest.mark.parametrize("kind", ["json", "sqlite"])

@@ -656,3 +656,18 @@ class TestRefused:
         assert [(row["message_id"], row["call_count"]) for row in rows(out, "messages")] == [("msg_1", 1)]
         assert [row["part_id"] for row in rows(out, "parts")] == ["prt_1"]
         assert out.records == 3
+
+    def test_map_session_derives_nothing_with_a_refused_id(self) -> None:
+        failed = {"name": "APIError", "data": {"message": "Overloaded"}}
+        totals = SessionTotals(0.5, {"input": 20, "output": 60, "reasoning": 40, "cache": {"read": 400, "write": 10}}, None)
+        bundle = SessionBundle(session(), [message(tokens=TOKENS, error=failed)], [part("text", "prt_1", text="Done.")], [], totals)
+        refused = {("part_id", "msg_1:step"), ("part_id", "msg_1:error"), ("message_id", "ses_1:hidden")}
+
+        whole = map_session(bundle)
+        out = map_session(bundle, refused=refused)
+
+        assert {row["part_id"] for row in rows(whole, "parts")} == {"prt_1", "msg_1:error", "msg_1:step", "ses_1:hidden:step"}
+        assert [row["message_id"] for row in rows(whole, "messages")] == ["msg_1", "ses_1:hidden"]
+        assert [row["part_id"] for row in rows(out, "parts")] == ["prt_1"]
+        assert [(row["message_id"], row["call_count"]) for row in rows(out, "messages")] == [("msg_1", 0)]
+        assert out.derived == set()

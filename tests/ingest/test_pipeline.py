@@ -6,6 +6,7 @@ import shutil
 import signal
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,6 @@ from opencode_monitor.sources.discover import SourceLocation, find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BOOKKEEPING = {"sources", "source_sessions"}
@@ -418,6 +418,28 @@ class TestMemory:
         # An index that something was added to takes a quarter of a megabyte at least, and there are some 50 of them.
         assert len(sizes) > 5
         assert max(sizes) < 4_000_000
+
+    def test_import_sources_many_small_sources_does_not_keep_all_in_the_log(
+        self, migrated_duckdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - the engine that a real import has
+
+        roots = [tmp_path / str(number) for number in range(6)]
+        for number, root in enumerate(roots):
+            stores.write_json(stores.sample(seed=number, counter=number * 10_000, sessions=1), root)
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 70)  # each source is half a transaction
+        monkeypatch.setattr(writing, "TRANSACTION_BATCHES", 1)
+        log = Path(f"{sa.make_url(migrated_duckdb_url).database}.wal")
+        sizes: list[int] = []
+
+        def measure(done: int, total: int) -> None:
+            del done, total
+            sizes.append(log.stat().st_size if log.exists() else 0)
+
+        summary = load(create_database_engine(migrated_duckdb_url, loading=True), *roots, progress=measure)
+
+        assert (summary.sources, len(sizes)) == (6, 6)
+        assert sizes != sorted(sizes), "it only grows"
 
 
 class TestCrash:

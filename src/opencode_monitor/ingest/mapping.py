@@ -95,7 +95,7 @@ def map_session(
     records = 1 + len(bundle.messages) + len(bundle.parts) - len(inline_parts)
     out = SessionRows(bundle.session.session_id, records, issues=issues, derived=inline_parts, inline=bundle.inline)
     messages = _unique(bundle.messages, lambda message: message.message_id, "message", out.issues)
-    if hidden is not None:
+    if hidden is not None and ("message_id", hidden.message_id) not in refused:
         messages.append(hidden)
         out.derived_messages.add(hidden.message_id)
     parts_by_message: dict[str, list[PartRecord]] = defaultdict(list)
@@ -106,6 +106,8 @@ def map_session(
     for message in messages:
         own = place_parts(message, sorted(parts_by_message[message.message_id], key=lambda part: part.part_id))
         _measure_steps(own, message, message.version or bundle.session.version, out.issues)
+        if refused:  # what is derived can be among it, too: nothing keeps a damaged store from having such an id
+            own = [part for part in own if ("part_id", part.record.part_id) not in refused]
         _share_reasoning(own)
         out.rows["messages"].append(_message_row(message, own, out.issues))
         placed.extend(own)

@@ -31,7 +31,7 @@ from opencode_monitor.ingest.remember import note_mended, note_reading, note_sta
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.taken_ids import TakenIds
-from opencode_monitor.ingest.writing import ImportSummary, Writer, as_stored_time, replace_issues, row_layouts
+from opencode_monitor.ingest.writing import ImportSummary, LogKeeper, Writer, as_stored_time, replace_issues, row_layouts
 from opencode_monitor.models import Base, KnownSource, Message, Part, Project
 from opencode_monitor.pricing.book import read_opencode_cache, seed_price_book
 from opencode_monitor.sources.discover import SourceLocation, open_source
@@ -152,6 +152,7 @@ class _Run:
         self._checkouts = Checkouts(GitLogs()) if surroundings.working_trees else None
         self._progress = progress
         self._taken: TakenIds | None = None
+        self._log = LogKeeper(connection, self._form)
         self._done = 0
 
     def begin(self, failures: Iterable[tuple[SourceLocation, SourceError]], models_cache: Path | None) -> frozenset[str]:
@@ -205,6 +206,7 @@ class _Run:
                 one,
                 known,
                 self._taken,
+                self._log,
                 form=self._form,
                 again=reader.again,
                 checkouts=checkouts,

@@ -87,6 +87,37 @@ def row_layouts(dialect_name: str) -> dict[str, Layout]:
     }
 
 
+class LogKeeper:
+    """Brings DuckDB's log into the file after so much as a full transaction holds, whichever transactions and sources it came from.
+
+    DuckDB keeps in memory what was added to an index until it is in the file, and full row groups, which are there at once, let the log
+    grow too slowly for it to write it back by itself: half a million records took all the memory that it may have.
+
+    Args:
+        connection: Outside a transaction whenever something is counted.
+        form: What the batches are like.
+
+    Attributes:
+        most_batches: How many full batches one transaction writes, and the log holds.
+    """
+
+    def __init__(self, connection: sa.Connection, form: BatchForm) -> None:
+        self.most_batches = TRANSACTION_BATCHES if form.with_texts else TRANSACTION_BATCHES_WITHOUT_TEXTS
+        self._connection = connection
+        self._share = 0.0
+
+    def count(self, share: float) -> None:
+        """Count what was committed.
+
+        Args:
+            share: How many full batches.
+        """
+        self._share += share
+        if self._share >= self.most_batches:
+            write_log_back(self._connection)
+            self._share = 0.0
+
+
 class Writer:
     """Writes batches, several of them in one transaction as long as their sessions are new; each transaction settles what it wrote.
 
@@ -99,6 +130,7 @@ class Writer:
         one: Opened,
         known: dict[str, bool],
         taken: TakenIds,
+        log: LogKeeper,
         *,
         form: BatchForm,
         again: Callable[[Sequence[str], Mapping[str, Collection[RecordId]]], list[SessionRows]],
@@ -110,8 +142,8 @@ class Writer:
         self._one = one
         self._known = known  # the sessions that are stored, and whether they were read to their end
         self._taken = taken
+        self._log = log
         self._form = form
-        self._most_batches = TRANSACTION_BATCHES if form.with_texts else TRANSACTION_BATCHES_WITHOUT_TEXTS
         self._again = again  # reads sessions once more, where not all of their rows are wanted
         self._checkouts = checkouts
         self._now = now
@@ -121,7 +153,6 @@ class Writer:
         self._incomplete: set[str] = set()
         self._issues: dict[str | None, list[SourceIssue]] = {}
         self._share = 0.0  # of full batches
-        self._share_in_log = 0.0
         self._is_writing = False
 
     def __enter__(self) -> Self:
@@ -159,7 +190,7 @@ class Writer:
         self._known.update((session_id, session_id not in self._incomplete) for session_id in session_ids)
         self._unsettled += session_ids
         self._share += batch.share
-        if is_stored or self._share >= self._most_batches:
+        if is_stored or self._share >= self._log.most_batches:
             self._finish()
         self._is_writing = False
 
@@ -193,10 +224,14 @@ class Writer:
         connection, sessions, summary = self._connection, batch.sessions, self._summary
         is_new = self._taken.are_all_new(sessions)
         if not is_new:
-            is_new, refused = find_taken_ids(connection, sessions)
-            if refused:
+            refused: list[RefusedId] = []
+            is_new, found = find_taken_ids(connection, sessions)
+            while found:
+                refused += found
                 batch = self._without(batch, refused)
                 sessions = batch.sessions
+                # Read once more, there can be others: a step that is derived now, for one that is left out.
+                is_new, found = find_taken_ids(connection, sessions)
         here = {message_id for session in sessions for message_id in session.messages}
         checked_out = self._checkouts.of_operations(sessions) if self._checkouts else []
         packed = batch.packed
@@ -230,13 +265,8 @@ class Writer:
         self._transaction = None
         self._unsettled = []
         self._issues = {}
-        self._share_in_log += self._share
-        self._share = 0.0
-        if self._share_in_log >= self._most_batches:
-            # DuckDB keeps in memory what was added to an index until it is in the file, and full row groups, which are there at once, let
-            # the log grow too slowly for it to write it back by itself: half a million records took all the memory that it may have.
-            write_log_back(self._connection)
-            self._share_in_log = 0.0
+        written, self._share = self._share, 0.0
+        self._log.count(written)
 
     def _note_read(self) -> None:
         """Note what was read, as it was when its source was opened."""
