@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 import sqlalchemy as sa
 
-from opencode_monitor.db.engine import create_database_engine, is_out_of_memory, mask_url, session_factory
+from opencode_monitor.db.engine import create_database_engine, is_out_of_memory, mask_url, session_factory, write_log_back
 from opencode_monitor.errors import DatabaseBusyError, DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
@@ -229,6 +229,28 @@ def test_create_database_engine_loading_writes_small_row_groups(tmp_path: Path, 
     assert (seen, total) == (20_000, sum(range(20_000)))
     assert sizes == [20_000 - 9 * 2_048, 2_048]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_write_log_back_beside_one_that_writes_waits_or_fails(duckdb_url: str, tmp_path: Path) -> None:
+    engine = create_database_engine(duckdb_url)
+    log = tmp_path / "monitor.duckdb.wal"
+    with engine.connect() as connection, engine.connect() as other:
+        with connection.begin():
+            connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+        other.exec_driver_sql("INSERT INTO t VALUES (1)")
+        with connection.begin():
+            connection.exec_driver_sql("CREATE TABLE u (n INTEGER)")
+
+        waited = write_log_back(connection, can_wait=True)
+        with pytest.raises(sa.exc.DBAPIError, match="other write transactions active"):
+            write_log_back(connection)
+        before = log.stat().st_size
+        other.rollback()
+        written = write_log_back(connection, can_wait=True)
+
+        assert (waited, written) == (False, True)
+        assert before > 0
+        assert not log.exists() or log.stat().st_size == 0
 
 
 def test_create_database_engine_loading_waits_for_the_holder_and_names_it(tmp_path: Path, duckdb_url: str) -> None:

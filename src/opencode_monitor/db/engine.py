@@ -88,16 +88,31 @@ def is_out_of_memory(error: sa.exc.DBAPIError) -> bool:
     return isinstance(error.orig, duckdb.OutOfMemoryException) or "failed to pin block" in str(error.orig)
 
 
-def write_log_back(connection: sa.Connection) -> None:
+def write_log_back(connection: sa.Connection, *, can_wait: bool = False) -> bool:
     """Have DuckDB bring what was committed from its log into the file now, and not only when the last connection closes.
 
     Args:
         connection: Outside a transaction; none is open afterwards.
+        can_wait: Where another connection of this process is writing, for which DuckDB refuses, do not fail.
+
+    Returns:
+        Whether all is in the file.
+
+    Raises:
+        DBAPIError: It is not, and cannot wait.
     """
-    if connection.dialect.name == "duckdb":
+    if connection.dialect.name != "duckdb":
+        return True
+    try:
         with owner_only():
             connection.exec_driver_sql("CHECKPOINT")
+    except sa.exc.DBAPIError as error:
+        if can_wait and isinstance(error.orig, duckdb.TransactionException):
+            return False
+        raise
+    finally:
         connection.rollback()
+    return True
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:

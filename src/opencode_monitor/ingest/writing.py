@@ -113,8 +113,7 @@ class LogKeeper:
             share: How many full batches.
         """
         self._share += share
-        if self._share >= self.most_batches:
-            write_log_back(self._connection)
+        if self._share >= self.most_batches and write_log_back(self._connection, can_wait=True):
             self._share = 0.0
 
 
