@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 _OF_ORPHANS = CallColumns(StepEvent.created_at, StepEvent.model_id, StepEvent.session_id, sa.literal("unknown"))
 _TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_ROUNDING_USD: sa.ColumnElement[Any] = sa.literal_column(
-    "0.000000001"
-)  # what OpenCode's binary fractions may be off by; no call is billed as little
+# What OpenCode's sums of binary fractions may be off by; no call is billed as little.
+_ROUNDING_USD: sa.ColumnElement[Any] = sa.literal_column("0.000000001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
