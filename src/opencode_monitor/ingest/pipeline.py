@@ -180,7 +180,7 @@ class _Run:
     def _problem(self, location: SourceLocation, problem: str) -> SourceIssue:
         """Note that a source could not be read whole, or at all."""
         self.summary.problems[location.source_id] = _readable(problem)
-        return SourceIssue(_readable(location.path), _readable(problem))
+        return SourceIssue(_readable(location.path), _readable(problem), of_source=True)
 
     def read(self, one: Opened) -> None:
         """Read the chosen sessions of one source."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exists, func, not_, select
+from sqlalchemy import and_, exists, func, not_, select
 
 from opencode_monitor.db.types import UtcDateTime
 from opencode_monitor.models import ImportIssue, IngestedSession, KnownSource, Message, Part, Session, ToolCall
@@ -100,6 +100,11 @@ class ImportIssueRepository(Repository[ImportIssue]):
     def count(self) -> int:
         """Return how many there are now."""
         return self.session.scalar(select(func.count()).select_from(ImportIssue).where(*self._are_there())) or 0
+
+    def sources(self) -> int:
+        """Return how many of them are about a source itself, and none of its records."""
+        is_of_source = and_(ImportIssue.session_id.is_(None), func.starts_with(ImportIssue.reason, ImportIssue.record))
+        return self.session.scalar(select(func.count()).select_from(ImportIssue).where(is_of_source, *self._are_there())) or 0
 
     def in_order(self) -> Sequence[ImportIssue]:
         """Return them by source and record."""
