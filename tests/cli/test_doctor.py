@@ -50,7 +50,7 @@ class TestDoctor:
         assert warnings[1:] == [
             f"warn  others can read the database: it holds prompts and code   → chmod 600 {database}",
             "warn  1 model without a price (1 call)   → opencode-monitor pricing missing",
-            "warn  1 records are not as they should be   → opencode-monitor doctor --show skipped",
+            "warn  1 record is not as it should be   → opencode-monitor doctor --show skipped",
         ]
         assert warnings[0].startswith("warn  OpenCode data not found.")
         assert [row["level"] for row in as_json["rows"]].count("warn") == 4

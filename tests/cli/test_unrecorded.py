@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +16,6 @@ from commands import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Make = Callable[[stores.Store], Path]
 
@@ -57,6 +60,7 @@ class TestUnrecorded:
         # The cache of a day ago is gone: 2,310 tokens, the 150 written, the 16 characters read, and the wrapping of the tool.
         cut_usd = (2_310 + 150 + 4 + 60) * Decimal("3.75") / 10**6
         assert [row["estimated_cost_usd"] for row in found["rows"]] == [str(cut_usd.normalize()), None, str(TITLE_USD)]
+        assert found["totals"].pop("without_message")["calls"] == 0
         assert found["totals"] == {
             "estimated_unrecorded_usd": str((cut_usd + TITLE_USD).normalize()),
             "estimated_unrecorded_calls": 3,
@@ -113,6 +117,47 @@ class TestUnrecorded:
 
         assert outcome.exit_code == 2
         assert "--reprice prices all estimates" in outcome.stderr
+
+
+@pytest.fixture
+def cut_off(store: stores.Store, duckdb_at_head: Path, tmp_path: Path) -> Path:
+    """A database of a store one of whose messages is cut off, with its parts whole."""
+    path = stores.write_sqlite(store, tmp_path / "cut")
+    message = next(message for message in store.messages if message["role"] == "assistant")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE message SET data = substr(data, 1, 60) WHERE id = ?", (message["id"],))
+    database = Path(shutil.copy(duckdb_at_head, tmp_path / "cut.duckdb"))
+    run("--db", database, "import", path)
+    return database
+
+
+class TestOrphans:
+    def test_unrecorded_shows_calls_whose_message_cannot_be_read(self, cut_off: Path, store: stores.Store) -> None:
+        message = next(message for message in store.messages if message["role"] == "assistant")
+
+        found = document(cut_off, "unrecorded")
+        table = run("--db", cut_off, "--tz", "UTC", "unrecorded", "--last", "all").stdout
+
+        step = {
+            "input_tokens": 10,
+            "cache_read_tokens": 2_000,
+            "cache_write_tokens": 300,
+            "output_tokens": 150,
+            "reasoning_tokens": 0,
+            "reported_cost_usd": "0.001",
+        }
+        assert found["totals"]["without_message"] == {"calls": 1, **step, "unreported_calls": 0}
+        assert [one["message_id"] for one in found["without_message"]] == [message["id"]]
+        assert found["without_message"][0].items() >= step.items()
+        assert [line.split() for line in table.splitlines()][-1] == ["Total", "1", "call", "2.3K", "150", "$0.0010"]
+
+    def test_reports_say_what_is_in_no_sum_for_want_of_its_message(self, cut_off: Path, store: stores.Store) -> None:
+        warnings = [document(cut_off, *arguments)["warnings"] for arguments in (["models"], ["daily"], ["models", "--model", "*haiku*"])]
+        own, other = (run("--db", cut_off, "session", session["id"]).stderr for session in store.sessions)
+
+        said = "1 call whose message is gone or cannot be read is in no sum ($0.0010 by OpenCode): opencode-monitor unrecorded --last all"
+        assert [said in texts for texts in warnings] == [True, True, False]
+        assert (said in own, "in no sum" in other) == (True, False)
 
 
 class TestReports:

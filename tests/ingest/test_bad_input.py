@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session as DatabaseSession
 import stores
 from commands import run
 from opencode_monitor.db.engine import create_database_engine
+from opencode_monitor.errors import SourceError
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.ingest.readers import Reader
-from opencode_monitor.repositories import CostRepository, Usage
+from opencode_monitor.repositories import CostRepository, ImportIssueRepository, Usage
 from opencode_monitor.sources import discover
 from opencode_monitor.sources.database import DatabaseSource
-from opencode_monitor.sources.discover import find_sources
+from opencode_monitor.sources.discover import find_all_sources, find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -254,7 +255,9 @@ class TestDatabases:
         store = two_calls()
         directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
         stores.write_json(store, directory)
-        (directory / "opencode.db").write_bytes(b"no database" * 100)
+        database = stores.write_sqlite(store, directory)
+        load(engine, directory)
+        database.write_bytes(b"no database" * 100)
 
         load(engine, directory)
 
@@ -262,6 +265,51 @@ class TestDatabases:
         assert issues(engine) == {f"{shown}/opencode.db": f"{shown}/opencode.db is not a SQLite database"}
         assert sorted(values(engine, "SELECT path FROM sources")) == [(f"{shown}/opencode.db",), (f"{shown}/storage",)]
         assert (total(engine).calls, total(engine).cost_usd) == (2, store.total[6])
+
+    def test_import_file_that_was_never_a_source_leaves_nothing_behind(self, engine: sa.Engine, tmp_path: Path) -> None:
+        stores.write_sqlite(two_calls(), tmp_path)
+        typo = tmp_path / "README.md"
+        typo.write_text("# No database\n" * 100)
+
+        summary = import_sources(engine, find_all_sources([typo, tmp_path], {}), now=NOW)
+
+        assert list(summary.problems.values()) == [f"{typo} is not a SQLite database"]
+        assert (summary.issues, issues(engine)) == (0, {})
+        assert values(engine, "SELECT path FROM sources") == [(str(tmp_path / "opencode.db"),)]
+
+    def test_import_source_that_cannot_be_read_any_more_is_told_until_it_is_gone(self, engine: sa.Engine, tmp_path: Path) -> None:
+        path = stores.write_sqlite(two_calls(), tmp_path)
+        load(engine, tmp_path)
+        overwritten(path)
+        with pytest.raises(SourceError, match="is not a SQLite database"):
+            load(engine, tmp_path)
+
+        with DatabaseSession(engine) as session:
+            told = [(issue.record, issue.reason) for issue in ImportIssueRepository(session).in_order()]
+            path.unlink()
+            gone = (ImportIssueRepository(session).count(), ImportIssueRepository(session).in_order())
+            session.execute(sa.text("UPDATE sources SET host = 'elsewhere'"))
+            elsewhere = ImportIssueRepository(session).count()
+
+        assert told == [(str(path), f"{path} is not a SQLite database")]
+        assert (gone, elsewhere) == ((0, []), 1)
+
+    def test_import_session_that_is_gone_takes_its_issues_along(self, duckdb: sa.Engine, tmp_path: Path) -> None:
+        store = two_calls()
+        path = stores.write_sqlite(store, tmp_path)
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE message SET data = 'x' WHERE id = ?", (store.messages[0]["id"],))
+        load(duckdb, tmp_path)
+        with DatabaseSession(duckdb) as session:
+            before = ImportIssueRepository(session).count()
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            for table in ("session", "message", "part"):
+                connection.execute(f"DELETE FROM {table}")
+
+        load(duckdb, tmp_path)
+
+        with DatabaseSession(duckdb) as session:
+            assert (before, ImportIssueRepository(session).count()) == (1, 0)
 
 
 class TestTokens:

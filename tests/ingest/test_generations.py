@@ -22,7 +22,7 @@ from opencode_monitor.db.engine import create_database_engine
 from opencode_monitor.ingest.pipeline import ImportSummary, import_sources
 from opencode_monitor.integrity.checks import run_checks
 from opencode_monitor.models import Base
-from opencode_monitor.repositories import CostRepository
+from opencode_monitor.repositories import CostRepository, Filters, OrphanRepository, OrphanSpend, TimeRange
 from opencode_monitor.sources.discover import find_all_sources
 from shipped_schemas import FRESH, write_shipped
 
@@ -554,6 +554,36 @@ class TestOnce:
         assert (total(engine).calls, total(engine).unpriced_calls) == (1, 0)
         assert total(engine).reported_cost_usd == Decimal("0.001")
         assert findings(engine) == []
+        with DatabaseSession(engine) as session:
+            orphans = OrphanRepository(session)
+            assert orphans.total() == OrphanSpend(
+                calls=1,
+                input_tokens=7,
+                cache_read_tokens=4_000,
+                cache_write_tokens=0,
+                output_tokens=80,
+                reasoning_tokens=0,
+                reported_cost_usd=Decimal("0.001"),
+                unreported_calls=0,
+            )
+            assert [step.message_id for step in orphans.calls()] == [last["id"]]
+            assert orphans.total(TimeRange(end=datetime.fromtimestamp(stores.START_MS / 1000, UTC))).calls == 0
+            assert orphans.total(filters=Filters(session=("ses_other",))).reported_cost_usd == 0
+
+    @pytest.mark.parametrize(("hidden", "told"), [(None, 1), ({"cost": 0.0005}, 1), ({"cost": 0.001, "tokens_input": 7}, 0)])
+    def test_import_steps_of_a_deleted_message_that_are_in_the_sums_of_2x_are_no_orphans(
+        self, engine: sa.Engine, tmp_path: Path, hidden: dict[str, float] | None, told: int
+    ) -> None:
+        store = generations.known_session()
+        storage = stores.write_json(store, tmp_path)
+        last = store.messages.pop()
+        (storage / "message" / last["sessionID"] / f"{last['id']}.json").unlink()
+        generations.write_sqlite_v2(store, tmp_path, hidden=hidden)
+
+        load(engine, tmp_path)
+
+        with DatabaseSession(engine) as session:
+            assert OrphanRepository(session).total().calls == told
 
     def test_import_message_that_comes_after_its_steps_prices_them(self, engine: sa.Engine, tmp_path: Path) -> None:
         store = generations.known_session()

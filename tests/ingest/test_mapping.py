@@ -289,6 +289,17 @@ class TestDerived:
         steps = {row["step_id"]: buckets(row) for row in rows(out, "step_events")}
         assert steps == {"prt_1": (None,) * 5, "msg_1:step": (10, 200, 5, 30, 20)}
         assert rows(out, "messages")[0]["call_count"] == 1
+        reason = "tokens.input is -1; the usage that its message holds is counted instead"
+        assert out.issues == [SourceIssue("part:prt_1", reason, loaded=True)]
+
+    @pytest.mark.parametrize("own", [None, {"input": -2, "output": 1}])
+    def test_map_session_unreadable_step_that_nothing_stands_in_for_is_not_counted(self, own: object) -> None:
+        bad = part("step-finish", tokens={"input": -1, "output": 1})
+        others = () if own else (part("step-finish", "prt_2", tokens=TOKENS),)
+
+        out = map_records(message(tokens=own or TOKENS), bad, *others)
+
+        assert rows(out, "messages")[0]["call_count"] == len(others)
         assert out.issues == [SourceIssue("part:prt_1", "tokens.input is -1; its usage is not counted", loaded=True)]
 
     def test_map_session_failed_call_makes_an_error(self) -> None:

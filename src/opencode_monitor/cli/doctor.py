@@ -79,7 +79,9 @@ def _check_database(state: State) -> list[Finding]:
         return [Finding("FAIL", str(error))]
     with factory() as session:
         unpriced = PricingRepository(session).missing()
-        skipped = ImportIssueRepository(session).count()
+        issues = ImportIssueRepository(session)
+        damaged = issues.sources()
+        skipped = issues.count() - damaged
     findings = [Finding("ok", f"Database {where}, at head")]
     if file is not None:
         status = file.stat()
@@ -98,8 +100,13 @@ def _check_database(state: State) -> list[Finding]:
         )
     else:
         findings.append(Finding("ok", "Every call has a price"))
-    if skipped:
-        findings.append(Finding("warn", f"{skipped:,} records are not as they should be", "opencode-monitor doctor --show skipped"))
+    amiss = (
+        (damaged, "source cannot be read whole", "sources cannot be read whole"),
+        (skipped, "record is not as it should be", "records are not as they should be"),
+    )
+    findings += [
+        Finding("warn", count_of(count, one, many), "opencode-monitor doctor --show skipped") for count, one, many in amiss if count
+    ]
     return findings
 
 
@@ -125,6 +132,8 @@ def _show_skipped(state: State, *, as_json: bool) -> None:
         click.echo(envelope("import-issues", rows=rows))
         return
     for row in rows:
-        click.echo(f"{plain(row['record'])}: {plain(row['reason'])}")
+        # What is said of a source names it.
+        names_it = row["reason"].startswith(row["record"])
+        click.echo(plain(row["reason"]) if names_it else f"{plain(row['record'])}: {plain(row['reason'])}")
     if not rows:
         click.echo("Every record was read as it stands.")

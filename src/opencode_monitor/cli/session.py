@@ -14,7 +14,7 @@ from opencode_monitor.cli.options import Output, output_options
 from opencode_monitor.cli.output import Report, emit
 from opencode_monitor.cli.render import as_json_value
 from opencode_monitor.cli.session_tree import draw, session_view
-from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates, sum_kinds
+from opencode_monitor.cli.unrecorded import describe_estimates, describe_orphans, sum_estimates, sum_kinds
 from opencode_monitor.cli.usage_report import describe_calls, describe_unknown
 from opencode_monitor.errors import UsageError
 
@@ -87,7 +87,13 @@ def session(
 
 def _report(state: State, database: DatabaseSession, root: SessionNode, number: CostNumber, *, with_parts: bool, is_tree: bool) -> Report:
     from opencode_monitor.reports.session_detail import MessageNode  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
-    from opencode_monitor.repositories import CostRepository, Filters, PartRepository, UnrecordedRepository  # noqa: PLC0415 - as above
+    from opencode_monitor.repositories import (  # noqa: PLC0415 - as above
+        CostRepository,
+        Filters,
+        OrphanRepository,
+        PartRepository,
+        UnrecordedRepository,
+    )
 
     ids = tuple(node.session.session_id for node in root.sessions())
     nameless = CostRepository(database).without_model(filters=Filters(session=ids))
@@ -120,6 +126,7 @@ def _report(state: State, database: DatabaseSession, root: SessionNode, number: 
         warnings=[
             *(("≥", text) for text in describe_unknown(root.tree, number, nameless)),
             *describe_calls(root.tree),
+            *describe_orphans(OrphanRepository(database).total(filters=Filters(session=ids))),
             *describe_estimates(sum_estimates(calls), sum_kinds(calls), number),
         ],
         more={"cost": number.value},

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import tzinfo
 
-    from opencode_monitor.models import UnrecordedCall
-    from opencode_monitor.repositories import CostNumber, UnrecordedSpend
+    from opencode_monitor.models import StepEvent, UnrecordedCall
+    from opencode_monitor.repositories import CostNumber, OrphanSpend, UnrecordedSpend
 
 _CALLS_SHOWN = 30
 _ID_CHARS = 16
@@ -50,6 +50,19 @@ _FIELDS = (
     "method",
     "method_version",
 )
+_ORPHANS = "Recorded, and in no sum: the message that named the model is gone, or cannot be read"
+_ORPHAN_FIELDS = (
+    "step_id",
+    "session_id",
+    "message_id",
+    "created_at",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "reported_cost_usd",
+)
 
 
 @click.command()
@@ -59,13 +72,16 @@ _FIELDS = (
 @output_options
 @click.pass_obj
 def unrecorded(state: State, asked: Asked, limit: int | None, reprice: bool, output: Output) -> None:
-    """Show what OpenCode did not record and the provider bills: titles, and calls that were cut off. Estimates, in no other sum."""
+    """Show what OpenCode did not record and the provider bills: titles, and calls that were cut off. Estimates, in no other sum.
+
+    Below them, the calls whose message is gone or cannot be read: recorded, and in no sum, as nothing says which model they were of.
+    """
     if reprice:
         if limit is not None or asked != Asked(patterns=dict.fromkeys(asked.patterns, ())):
             raise UsageError("--reprice prices all estimates: leave out ranges, filters and --limit.")
         _reprice(state, as_json=output.format == "json")
         return
-    from opencode_monitor.repositories import TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.repositories import OrphanRepository, TimeRange, UnrecordedRepository  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
 
     zone, report_range = state.zone, asked.resolve(state)
     shown = limit if limit is not None or not output.is_table else _CALLS_SHOWN
@@ -76,18 +92,29 @@ def unrecorded(state: State, asked: Asked, limit: int | None, reprice: bool, out
         kinds = estimates.by_kind(time_range, filters=filters)
         calls = estimates.calls(time_range, filters=filters)[:shown]
         rows = [{name: getattr(call, name) for name in _FIELDS} for call in calls]
+        orphans = OrphanRepository(session)
+        lost, steps = orphans.total(time_range, filters=filters), orphans.calls(time_range, filters=filters, limit=shown)
+        without_message = [{name: as_json_value(getattr(step, name)) for name in _ORPHAN_FIELDS} for step in steps]
         view = _view(calls, kinds, zone) if calls else None
+        after: list[str | View] = [_ORPHANS, _orphan_view(steps, lost, zone)] if steps else []
     of_kinds = {kind: {name: as_json_value(value) for name, value in dataclasses.asdict(spend).items()} for kind, spend in kinds.items()}
-    left_out = f"the latest {len(calls):,} of {total.estimated_unrecorded_calls:,} calls; all with --json"
+    all_calls = total.estimated_unrecorded_calls + lost.calls
+    left_out = f"the latest {len(calls) + len(steps):,} of {all_calls:,} calls; all with --json"
     report = Report(
         schema="unrecorded",
         head=f"Estimated, not recorded · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",
         view=view,
         empty="Nothing that OpenCode did not record in this range. Look further back with --last all",
         rows=rows,
-        totals={**dataclasses.asdict(total), "kinds": of_kinds},
+        totals={
+            **dataclasses.asdict(total),
+            "kinds": of_kinds,
+            "without_message": {name: as_json_value(value) for name, value in dataclasses.asdict(lost).items()},
+        },
+        after=after,
         report_range=report_range,
-        warnings=[("", left_out)] if total.estimated_unrecorded_calls > len(calls) else [],
+        warnings=[("", left_out)] if all_calls > len(calls) + len(steps) else [],
+        more={"without_message": without_message},
     )
     emit(report, output, quiet=state.quiet)
 
@@ -122,6 +149,32 @@ def _view(calls: Sequence[UnrecordedCall], kinds: Mapping[str, UnrecordedSpend],
             ]
             for kind, spend in kinds.items()
         ],
+    )
+
+
+def _orphan_view(steps: Sequence[StepEvent], total: OrphanSpend, zone: tzinfo) -> View:
+    """Return the table of the calls without a message: what they cost is OpenCode's own figure, as there is no other."""
+    names, numbers = ("Session", "At", "Message"), ("In", "Out", "Reported")
+
+    def sums(one: StepEvent | OrphanSpend) -> list[str]:
+        prompt = (one.input_tokens, one.cache_read_tokens, one.cache_write_tokens)
+        answer = (one.output_tokens, one.reasoning_tokens)
+        return [*(show_tokens(sum(count or 0 for count in counts)) for counts in (prompt, answer)), show_usd(one.reported_cost_usd)]
+
+    is_partly_known = total.reported_cost_usd is not None and total.unreported_calls
+    *tokens, usd = sums(total)
+    return View(
+        [*((title, "left") for title in names), *((title, "right") for title in numbers)],
+        [
+            [
+                plain(step.session_id[:_ID_CHARS]),
+                step.created_at.astimezone(zone).strftime("%m-%d %H:%M") if step.created_at else "",
+                plain(step.message_id),
+                *sums(step),
+            ]
+            for step in steps
+        ],
+        [["Total", count_of(total.calls, "call"), "", *tokens, f"≥ {usd}" if is_partly_known else usd]],
     )
 
 
@@ -164,6 +217,20 @@ def describe_estimates(total: UnrecordedSpend, kinds: Mapping[str, UnrecordedSpe
         f"{usd} more{where} for {count_of(calls, 'call')} that OpenCode did not record ({shares}{unpriced}): an estimate, not in the cost"
     )
     return [("≈", text)]
+
+
+def describe_orphans(total: OrphanSpend | None) -> list[tuple[str, str]]:
+    """Return the remark of a report on the calls whose message is gone or cannot be read, with its mark; none where there are none.
+
+    Args:
+        total: Those of the report's range; None where it is not about calls.
+    """
+    if total is None or not total.calls:
+        return []
+    known = total.reported_cost_usd
+    usd = "" if known is None else f" ({'at least ' if total.unreported_calls else ''}{show_usd(known)} by OpenCode)"
+    one, many = "call whose message is gone or cannot be read is", "calls whose messages are gone or cannot be read are"
+    return [("", f"{count_of(total.calls, one, many)} in no sum{usd}: opencode-monitor unrecorded --last all")]
 
 
 def sum_estimates(calls: Sequence[UnrecordedCall]) -> UnrecordedSpend:

@@ -12,7 +12,7 @@ from opencode_monitor.cli.context import COST_TITLES, now
 from opencode_monitor.cli.output import Report, emit
 from opencode_monitor.cli.ranges import range_before, to_utc
 from opencode_monitor.cli.render import as_json_value, count_of, note, plain
-from opencode_monitor.cli.unrecorded import describe_estimates
+from opencode_monitor.cli.unrecorded import describe_estimates, describe_orphans
 from opencode_monitor.cli.usage_view import CURRENT, UsageReport, unknown_of, usage_view, usd_before
 from opencode_monitor.errors import UsageError
 
@@ -224,6 +224,7 @@ def answer_warnings(found: Answer) -> list[tuple[str, str]]:
     return [
         *usage_warnings(totals, number, found.nameless_calls),
         *_before_warnings(found),
+        *describe_orphans(found.orphans),
         *describe_estimates(found.unrecorded, found.unrecorded_kinds, number),
     ]
 

@@ -165,17 +165,20 @@ def _stand_in(message_id: str, bundle: SessionBundle) -> MessageRecord:
 
 def _measure_steps(parts: list[PlacedPart], message: MessageRecord, version: str | None, issues: list[SourceIssue]) -> None:
     """Read the usage of each step; where none has any and the message does, derive the step that the message stands for."""
+    malformed: list[tuple[str, MalformedUsageError]] = []
     for part in parts:
         if part.record.part_type == "step-finish":
             place = f"part:{part.record.part_id}"
-            part.buckets = _usage(part.record.data.get("tokens"), message, version, place, issues)
+            part.buckets = _usage(part.record.data.get("tokens"), message, version, place, malformed)
             part.reported_cost = _cost(part.record.data.get("cost"), place, issues)
-    if message.role != "assistant" or any(part.buckets for part in parts):
-        return
-    # The steps hold the same usage again, so an unreadable count of theirs is reported once, there.
-    has_steps = any(part.record.part_type == "step-finish" for part in parts)
     place = f"message:{message.message_id}"
-    buckets = _usage(message.tokens, message, version, place, [] if has_steps else issues)
+    buckets = None
+    if message.role == "assistant" and not any(part.buckets for part in parts):
+        # The steps hold the same usage again, so an unreadable count of theirs is reported once, there.
+        has_steps = any(part.record.part_type == "step-finish" for part in parts)
+        buckets = _usage(message.tokens, message, version, place, [] if has_steps else malformed)
+    outcome = "its usage is not counted" if buckets is None else "the usage that its message holds is counted instead"
+    issues += [SourceIssue(where, f"{error}; {outcome}", loaded=True) for where, error in malformed]
     if buckets is None:
         return
     record = PartRecord(message.message_id + STEP_SUFFIX, message.message_id, message.session_id, "step-finish", {})
@@ -188,14 +191,16 @@ def _measure_steps(parts: list[PlacedPart], message: MessageRecord, version: str
     parts.append(step)
 
 
-def _usage(tokens: object, message: MessageRecord, version: str | None, place: str, issues: list[SourceIssue]) -> TokenBuckets | None:
+def _usage(
+    tokens: object, message: MessageRecord, version: str | None, place: str, malformed: list[tuple[str, MalformedUsageError]]
+) -> TokenBuckets | None:
     """Return the five buckets, or None where no usage is recorded: OpenCode starts with zeros and a finished step fills them."""
     if tokens is None and message.finish is None:
         return None
     try:
         buckets = normalise(read_tokens(tokens), version=version, provider_id=message.provider_id)
     except MalformedUsageError as error:
-        issues.append(SourceIssue(place, f"{error}; its usage is not counted", loaded=True))
+        malformed.append((place, error))
         return None
     return None if buckets == ZERO else buckets
 

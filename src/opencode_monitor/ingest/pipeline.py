@@ -27,7 +27,7 @@ from opencode_monitor.ingest.checkouts import Checkouts
 from opencode_monitor.ingest.choose import Opened, choose_sessions
 from opencode_monitor.ingest.marks import forget_signatures, mark_gone_sessions, sessions_without_texts
 from opencode_monitor.ingest.readers import Reader
-from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed
+from opencode_monitor.ingest.remember import note_mended, note_reading, note_state, remember, stored_sessions, was_killed, was_read
 from opencode_monitor.ingest.servers import known_servers, name_servers
 from opencode_monitor.ingest.settle import backfill, restore_copies
 from opencode_monitor.ingest.taken_ids import TakenIds
@@ -169,16 +169,19 @@ class _Run:
                 restore_copies(connection, now=self._now)
             _read_models_cache(connection, models_cache, now=self._now, summary=self.summary)
             for location, error in failures:
-                _note_source(connection, location, now=self._now)
-                note_state(connection, location.source_id, None)
-                issue = self._problem(location, str(error))
-                replace_issues(connection, location.source_id, {None: [issue]}, self._now, self.summary)
+                issues = [self._problem(location, str(error))]
+                if was_read(connection, location.source_id):
+                    _note_source(connection, location, now=self._now)
+                    note_state(connection, location.source_id, None)
+                else:
+                    issues = []  # the line about it is enough: it may be no source at all
+                replace_issues(connection, location.source_id, {None: issues}, self._now, self.summary)
         return servers
 
     def _problem(self, location: SourceLocation, problem: str) -> SourceIssue:
         """Note that a source could not be read whole, or at all."""
         self.summary.problems[location.source_id] = _readable(problem)
-        return SourceIssue(_readable(location.path), _readable(problem))
+        return SourceIssue(_readable(location.path), _readable(problem), of_source=True)
 
     def read(self, one: Opened) -> None:
         """Read the chosen sessions of one source."""

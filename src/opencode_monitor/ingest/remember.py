@@ -99,6 +99,16 @@ def stored_sessions(connection: sa.Connection) -> dict[str, bool]:
     return {row.session_id: row.is_whole for row in rows}
 
 
+def was_read(connection: sa.Connection, source_id: str) -> bool:
+    """Tell whether anything was ever read from a source: what was not may be none, such as a path that was mistyped.
+
+    Args:
+        connection: In a transaction of the caller's.
+        source_id: The source.
+    """
+    return bool(connection.execute(sa.select(sa.exists().where(IngestedSession.source_id == source_id))).scalar_one())
+
+
 def was_killed(connection: sa.Connection) -> bool:
     """Tell whether an import of any source may not have come to its end.
 

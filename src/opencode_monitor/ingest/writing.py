@@ -365,11 +365,11 @@ def replace_issues(
             identity = f"{source_id}\n{issue.record}\n{issue.reason}".encode()
             issue_id = hashlib.blake2b(identity, digest_size=16).hexdigest()
             rows.append((issue_id, source_id, session_id, issue.record, issue.reason, now))
-            if not issue.loaded:
+            summary.issues += not issue.of_source  # which is among the summary's problems, and told as such
+            if not issue.loaded and not issue.of_source:
                 summary.skipped[issue.reason] += 1
     names = ("issue_id", "source_id", "session_id", "record", "reason", "seen_at")
     upsert(connection, Base.metadata.tables["import_issues"], names, rows)
-    summary.issues += len(rows)
 
 
 def as_stored_time(milliseconds: int | None) -> datetime | None:

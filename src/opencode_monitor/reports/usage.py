@@ -21,6 +21,7 @@ from opencode_monitor.repositories import (
     AttributionRepository,
     BillingRepository,
     CostRepository,
+    OrphanRepository,
     UnrecordedRepository,
 )
 from opencode_monitor.repositories.row_types import PartUsage, Usage, nothing, row_type
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
     from opencode_monitor.pricing.adjustments import Fee
-    from opencode_monitor.repositories import UnrecordedSpend
+    from opencode_monitor.repositories import OrphanSpend, UnrecordedSpend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class Answer:
         estimates: What OpenCode did not record, by the keys; none of parts.
         unrecorded: The same in all.
         unrecorded_kinds: The same by kind.
+        orphans: Calls whose message is gone or cannot be read, in no row and no total; None of parts.
         fees: Flat fees of the range; in no row and no total.
         before: Rows of the range before, by the key of the row that each stands beside.
         totals_before: Its totals; None where nothing is compared.
@@ -128,6 +130,7 @@ class Answer:
     estimates: Mapping[tuple[Any, ...], UnrecordedSpend] = field(default_factory=dict)
     unrecorded: UnrecordedSpend = NOTHING_UNRECORDED
     unrecorded_kinds: Mapping[str, UnrecordedSpend] = field(default_factory=dict)
+    orphans: OrphanSpend | None = None
     fees: Sequence[Fee] = ()
     before: dict[tuple[Any, ...], Usage | PartUsage] = field(default_factory=dict)
     totals_before: Usage | PartUsage | None = None
@@ -160,6 +163,7 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
         repository = UnrecordedRepository(session)
         found.unrecorded = repository.total(time_range, filters=filters)
         found.unrecorded_kinds = repository.by_kind(time_range, filters=filters)
+        found.orphans = OrphanRepository(session).total(time_range, filters=filters)
         found.estimates = repository.by(*question.dimensions, time_range=time_range, filters=filters, calendar=question.calendar)
         if question.limit is None and question.rows is None:
             _add_rows(found, {key: question.empty_row(key) for key in sorted(found.estimates, key=_order)})

@@ -22,6 +22,7 @@ from opencode_monitor.repositories.costs import (
 )
 from opencode_monitor.repositories.errors import ErrorCount, ErrorRepository
 from opencode_monitor.repositories.metrics import MetricsRepository
+from opencode_monitor.repositories.orphans import OrphanRepository, OrphanSpend
 from opencode_monitor.repositories.parts import PartOutline, PartRepository, SubtypeRepository
 from opencode_monitor.repositories.pricing import PricingRepository, ReportedDifference
 from opencode_monitor.repositories.row_types import NO_PART_USAGE, NO_USAGE, PartUsage, Usage, sum_usage
@@ -63,6 +64,8 @@ __all__ = [
     "MessageUsage",
     "MetricsRepository",
     "ModelUsage",
+    "OrphanRepository",
+    "OrphanSpend",
     "PartOutline",
     "PartRepository",
     "PartShare",

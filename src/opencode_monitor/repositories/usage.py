@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, exists, func, not_, select
 
 from opencode_monitor.db.types import UtcDateTime
-from opencode_monitor.models import ImportIssue, KnownSource, Message, Part, Session, ToolCall
+from opencode_monitor.models import ImportIssue, IngestedSession, KnownSource, Message, Part, Session, ToolCall
 from opencode_monitor.repositories.base import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from sqlalchemy import ColumnElement
 
 
 class SessionRepository(Repository[Session]):
@@ -89,17 +93,46 @@ class MessageRepository(Repository[Message]):
 
 
 class ImportIssueRepository(Repository[ImportIssue]):
-    """Records that could not be read as they stand."""
+    """Records that could not be read as they stand, of what is still there: nobody can mend a session or a file that is gone."""
 
     model = ImportIssue
 
     def count(self) -> int:
         """Return how many there are now."""
-        return self.session.scalar(select(func.count()).select_from(ImportIssue)) or 0
+        return self.session.scalar(select(func.count()).select_from(ImportIssue).where(*self._are_there())) or 0
+
+    def sources(self) -> int:
+        """Return how many of them are about a source itself, and none of its records."""
+        is_of_source = and_(ImportIssue.session_id.is_(None), func.starts_with(ImportIssue.reason, ImportIssue.record))
+        return self.session.scalar(select(func.count()).select_from(ImportIssue).where(is_of_source, *self._are_there())) or 0
 
     def in_order(self) -> Sequence[ImportIssue]:
         """Return them by source and record."""
-        return self.all(self.statement().order_by(ImportIssue.source_id, ImportIssue.record, ImportIssue.reason))
+        statement = self.statement().where(*self._are_there())
+        return self.all(statement.order_by(ImportIssue.source_id, ImportIssue.record, ImportIssue.reason))
+
+    def _are_there(self) -> list[ColumnElement[bool]]:
+        of_session = (IngestedSession.source_id == ImportIssue.source_id, IngestedSession.session_id == ImportIssue.session_id)
+        is_gone = exists().where(*of_session, IngestedSession.gone_at.is_not(None))
+        return [not_(is_gone), ImportIssue.source_id.not_in(self._gone_sources())]
+
+    def _gone_sources(self) -> list[str]:
+        """Return the sources with issues that are not there any more; of those on other machines nobody here can tell."""
+        sources = select(KnownSource.source_id, KnownSource.path).where(
+            KnownSource.host == gethostname(), KnownSource.source_id.in_(select(ImportIssue.source_id))
+        )
+        return [row.source_id for row in self.session.execute(sources) if _is_gone(row.path)]
+
+
+def _is_gone(path: str) -> bool:
+    """Tell whether there is nothing at a path as it is stored: one whose name is not UTF-8 is stored as another."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "\ufffd" not in path
+    except OSError:
+        pass  # it may not be looked at
+    return False
 
 
 class SourceRepository(Repository[KnownSource]):

@@ -39,11 +39,13 @@ class SourceIssue(msgspec.Struct, frozen=True):
         record: Where it is: a path relative to the source, or `table:id`.
         reason: What is wrong with it, one line.
         loaded: Whether the rest of the record is loaded all the same.
+        of_source: Whether it is about the source itself, whose path `record` is and `reason` begins with: no record is skipped by it.
     """
 
     record: str
     reason: str
     loaded: bool = False
+    of_source: bool = False
 
 
 class ProjectRecord(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from opencode_monitor.cli.anomalies import finding_object, judgement_warnings, r
 from opencode_monitor.cli.context import now
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import as_json_value, document, plain
-from opencode_monitor.cli.unrecorded import describe_estimates, sum_estimates
+from opencode_monitor.cli.unrecorded import describe_estimates, describe_orphans, sum_estimates
 from opencode_monitor.cli.usage_report import answer_rows, answer_totals, answer_warnings, usage_warnings
 from opencode_monitor.exports.privacy import hashed
 from opencode_monitor.reports.anomalies import Scope
@@ -30,6 +30,7 @@ from opencode_monitor.repositories import (
     CostRepository,
     Filters,
     MessageRepository,
+    OrphanRepository,
     PartRepository,
     PricingRepository,
     SessionRepository,
@@ -155,6 +156,7 @@ class Answers:
             tools = PartRepository(session).tools_of(found.session_id)
             estimates = UnrecordedRepository(session).of_sessions([found.session_id])
             unrecorded = sum_estimates(estimates)
+            orphans = OrphanRepository(session).total(filters=Filters(session=(found.session_id, *below)))
             kinds = {
                 kind: sum_estimates([call for call in estimates if call.kind == kind]) for kind in sorted({call.kind for call in estimates})
             }
@@ -176,7 +178,8 @@ class Answers:
             "tools": [{"tool": plain(tool, _NAME_CHARS), "calls": calls, "errors": errors} for tool, calls, errors in tools],
             "rows_left_out": len(answers) - len(rows),
         }
-        warnings = [text for _, text in (*usage_warnings(whole, number, nameless), *describe_estimates(unrecorded, kinds, number))]
+        beside = (*describe_orphans(orphans), *describe_estimates(unrecorded, kinds, number))
+        warnings = [text for _, text in (*usage_warnings(whole, number, nameless), *beside)]
         return self._document("session", rows, totals, None, warnings, number, more=more)
 
     def anomalies(self, asked: AnomaliesArguments) -> dict[str, Any]:
@@ -293,6 +296,7 @@ def _totals(session: DatabaseSession, time_range: TimeRange, number: CostNumber)
     totals, unrecorded = costs.total(time_range), estimates.total(time_range)
     warnings = [
         *usage_warnings(totals, number, costs.without_model(time_range)),
+        *describe_orphans(OrphanRepository(session).total(time_range)),
         *describe_estimates(unrecorded, estimates.by_kind(time_range), number),
     ]
     return {**dataclasses.asdict(totals), **dataclasses.asdict(unrecorded)}, [text for _, text in warnings]
