@@ -236,8 +236,7 @@ class TestTree:
         (problem,) = summary.problems.values()
         assert problem.startswith(f"{closed} ")
         assert "(Permission denied)" in problem or "Permission denied." in problem
-        # What was never read may be no source at all.
-        assert issues == ([(problem,)] if directory else [])
+        assert issues == [(problem,)]
         assert database.total[0] <= loaded <= database.total[0] + tree.total[0]
         assert values(engine, "SELECT count(*) FROM source_sessions WHERE gone_at IS NOT NULL") == [(0,)]
         assert (mended.problems, values(engine, "SELECT count(*) FROM import_issues")) == ({}, [(0,)])

@@ -625,9 +625,11 @@ class TestSources:
 
         summary = load(engine, tmp_path)
 
+        issues = dump(engine)["import_issues"]
         assert summary.sources == 1
         assert stored_sums(engine) == store.truth
-        assert list(summary.problems.values()) == [f"{tmp_path / 'opencode-beta.db'} is not a SQLite database"]
+        assert list(summary.problems.values()) == [row[4] for row in issues]
+        assert [row[4] for row in issues] == [f"{tmp_path / 'opencode-beta.db'} is not a SQLite database"]
 
     def test_import_sources_all_unreadable_raises(self, migrated_duckdb_url: str, tmp_path: Path) -> None:
         from opencode_monitor.db.engine import create_database_engine  # noqa: PLC0415 - this test alone needs one engine only

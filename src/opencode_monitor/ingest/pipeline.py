@@ -170,11 +170,11 @@ class _Run:
             _read_models_cache(connection, models_cache, now=self._now, summary=self.summary)
             for location, error in failures:
                 issues = [self._problem(location, str(error))]
-                if was_read(connection, location.source_id):
+                if location.has_own_name or was_read(connection, location.source_id):
                     _note_source(connection, location, now=self._now)
                     note_state(connection, location.source_id, None)
                 else:
-                    issues = []  # the line about it is enough: it may be no source at all
+                    issues = []  # the line about it is enough: a path may be mistyped
                 replace_issues(connection, location.source_id, {None: issues}, self._now, self.summary)
         return servers
 

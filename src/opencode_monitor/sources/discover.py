@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opencode_monitor.sources.records import Source
 
 _KINDS = ("sqlite", "json", "json-project", "export")
+_DATABASES = "opencode*.db"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _OPENCODES_OWN = frozenset({"project", "storage", "log", "snapshot", "repos", "tool-output", "plans", "bin", "worktree", "session"})
 """What lies in a data directory and is no project's path; a tree of file copies is not searched."""
@@ -50,6 +51,11 @@ class SourceLocation(msgspec.Struct, frozen=True):
         """A name for the source that stays the same from run to run."""
         text = f"{self.kind}:{self.path.resolve().as_posix()}"
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+    @property
+    def has_own_name(self) -> bool:
+        """Whether OpenCode itself would have it there under that name; a file with another one may be no source at all."""
+        return self.kind in ("json", "json-project") or self.path.match(_DATABASES)
 
 
 def find_all_sources(paths: Sequence[Path], environ: Mapping[str, str]) -> list[SourceLocation]:
@@ -151,7 +157,7 @@ def _at_usual_places(environ: Mapping[str, str]) -> Iterator[SourceLocation]:
 
 
 def _in_data_directory(directory: Path) -> Iterator[SourceLocation]:
-    for database in sorted(directory.glob("opencode*.db")):
+    for database in sorted(directory.glob(_DATABASES)):
         if database.is_file():
             yield SourceLocation("sqlite", database)
     yield from _json_tree(directory / "storage")
