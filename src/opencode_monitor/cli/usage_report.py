@@ -70,6 +70,7 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
             before=compared[1] if compared else None,
             rows=wanted.rows,
             names=wanted.names,
+            sums=wanted.sums,
         )
         found = answer(session, question, now=moment)
     current = _current(found, moment.astimezone(state.zone).date())

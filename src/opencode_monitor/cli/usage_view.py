@@ -60,6 +60,7 @@ class UsageReport:
         default_last: The range where none is given.
         rows: See `Question.rows`.
         names: See `Question.names`.
+        sums: See `Question.sums`.
         lead: The columns before the tokens; else one for each dimension, and the counts.
         is_short: Whether the tokens are one column.
         trail: The columns after the cost.
@@ -78,6 +79,7 @@ class UsageReport:
     default_last: str = "30d"
     rows: Callable[[Any, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
+    sums: Callable[[Rows[Any]], Mapping[str, Any]] | None = None
     lead: Sequence[Column] | None = None
     is_short: bool = False
     trail: Sequence[Column] = ()
