@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.output import View, print_view
 from opencode_monitor.cli.progress import shown_phases
 from opencode_monitor.cli.ranges import parse_age
 from opencode_monitor.cli.render import UNKNOWN, console, envelope, note, plain
-from opencode_monitor.cli.render import table as make_table
 from opencode_monitor.errors import DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
@@ -249,27 +249,25 @@ def _report(command: str, run: _Run, end: str, *, as_json: bool) -> None:
         if run.changes:
             if run.moved_rows is None:
                 click.echo("Nothing to move: these revisions leave the rows where they are.")
-            console().print(_table(run.changes))
+            print_view(console(), _table(run.changes))
         click.echo(f"The database is at {end}.")
     if unequal:
         remedy = f"opencode-monitor db restore {run.backup}" if run.backup else "restore your backup"
         raise DatabaseError(f"not what they were before: {', '.join(unequal)}. To go back: {remedy}")
 
 
-def _table(changes: Sequence[TableChange]) -> object:
-    result = make_table(
+def _table(changes: Sequence[TableChange]) -> View:
+    headers = [
+        ("table", "left"),
+        ("rows before", "right"),
+        ("rows after", "right"),
+        ("checksum before", "whole"),
+        ("checksum after", "whole"),
+        ("equal", "whole"),
+        ("", "left"),
+    ]
+    rows = [
         [
-            ("table", "left"),
-            ("rows before", "right"),
-            ("rows after", "right"),
-            ("checksum before", "left"),
-            ("checksum after", "left"),
-            ("equal", "left"),
-            ("", "left"),
-        ]
-    )
-    for change in changes:
-        result.add_row(
             plain(change.table),
             UNKNOWN if change.rows_before is None else f"{change.rows_before:,}",
             UNKNOWN if change.rows_after is None else f"{change.rows_after:,}",
@@ -277,5 +275,7 @@ def _table(changes: Sequence[TableChange]) -> object:
             change.checksum_after or UNKNOWN,
             {True: "yes", False: "NO", None: UNKNOWN}[change.equal],
             change.remark,
-        )
-    return result
+        ]
+        for change in changes
+    ]
+    return View(headers, rows)

@@ -200,7 +200,7 @@ def _view(points: Sequence[TrendPoint], every: str, window: int, counted: str, o
     if bars:
         for row, bar in zip(cells, ["", *bars, ""], strict=True):
             row.insert(3, bar)
-    justify = ["left", "right", "right", *(["left"] if bars else []), "right", "right", "right"]
+    justify = ["whole", "right", "right", *(["whole"] if bars else []), "right", "right", "right"]
     return View(list(zip(cells[0], justify, strict=True)), cells[1:-1], [cells[-1]])
 
 
