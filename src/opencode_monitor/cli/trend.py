@@ -89,7 +89,7 @@ def trend(state: State, asked: Asked, every: str, window: int, week_start: Any, 
             head=f"Trend by {every}, means of {window} · {report_range.describe()} · {report_range.tz}{plain(asked.describe())}"
             f" · {COST_TITLES[number]}",
             view=_view(points, every, window, counted, output) if points else None,
-            empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
+            empty=asked.describe_nothing("No calls", "match", report_range),
             rows=[_object(point, counted) for point in points],
             totals=_totals(points, counted),
             report_range=report_range,
