@@ -13,6 +13,7 @@ OpencodeMonitorError            exit code 1
 │   └── RefusedError                          this one message, or this address: another may be taken
 ├── NotFoundError                             no such session, or several that match
 ├── PriceError                                a price that cannot be stored
+│   └── PriceUsageError         exit code 2   it makes no sense whatever is stored; a UsageError too
 └── MissingExtraError                         an optional package is not installed; an ImportError too
 ```
 
@@ -106,9 +107,13 @@ class NotFoundError(OpencodeMonitorError):
 
 
 class PriceError(OpencodeMonitorError):
-    """A price that cannot be stored: negative, absurd, or for an unknown bucket."""
+    """A price, or a word on the bill, that cannot be stored: it makes no sense, or contradicts what is there."""
 
     code = "price_refused"
+
+
+class PriceUsageError(PriceError, UsageError):
+    """A price, or a word on the bill, that makes no sense whatever is stored: negative, absurd, or for an unknown bucket."""
 
 
 class MissingExtraError(OpencodeMonitorError, ImportError):

@@ -10,7 +10,7 @@ from opencode_monitor.cli.context import now
 from opencode_monitor.cli.output import View, print_view
 from opencode_monitor.cli.render import UNKNOWN, console, count_of, plain
 from opencode_monitor.cli.statusline import renew_sums
-from opencode_monitor.errors import PriceError
+from opencode_monitor.errors import PriceUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +30,11 @@ def split_model(model: str) -> tuple[str, str]:
     """Split "vendor/model".
 
     Raises:
-        PriceError: There is no vendor, or no model.
+        PriceUsageError: There is no vendor, or no model.
     """
     vendor, slash, name = model.partition("/")
     if not slash or not vendor or not name:
-        raise PriceError(f"{model!r} has no vendor. Write vendor/model as OpenCode does, such as deepseek/deepseek-chat.")
+        raise PriceUsageError(f"{model!r} has no vendor. Write vendor/model as OpenCode does, such as deepseek/deepseek-chat.")
     return vendor, name
 
 
