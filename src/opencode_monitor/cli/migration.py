@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.context import State, confirm, json_option, now
 from opencode_monitor.cli.output import View, print_view
 from opencode_monitor.cli.progress import shown_phases
 from opencode_monitor.cli.ranges import parse_age
@@ -91,7 +91,7 @@ def downgrade(state: State, revision: str, no_backup: bool, yes: bool, as_json: 
     if not yes:
         with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
             question = f"Take {mask_url(state.database_url)} from {_revision(connection)} down to {revision}?"
-        click.confirm(question, abort=True, err=True)
+        confirm(question)
     with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
         run = _run(state, connection, revision, backs_up=not no_backup, is_upgrade=False)
     _report("downgrade", run, run.end, as_json=as_json)
@@ -120,7 +120,7 @@ def retire_legacy(state: State, after: str, yes: bool, as_json: bool) -> None:
     # Behind a link the file itself: the rename would replace the link.
     file = state.database_file.resolve() if state.database_file else None
     if not yes:
-        click.confirm(f"Drop {PARTS_LEGACY} of {file or 'the database'} for good?", abort=True, err=True)
+        confirm(f"Drop {PARTS_LEGACY} of {file or 'the database'} for good?")
     with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
         require_head(connection)
         if not has_legacy(connection):
