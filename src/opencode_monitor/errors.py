@@ -13,6 +13,8 @@ OpencodeMonitorError            exit code 1
 │   └── RefusedError                          this one message, or this address: another may be taken
 ├── NotFoundError                             no such session, or several that match
 ├── PriceError                                a price that cannot be stored
+│   └── PriceUsageError         exit code 2   it makes no sense whatever is stored; a UsageError too
+├── DeclinedError                             a question was not answered with yes
 └── MissingExtraError                         an optional package is not installed; an ImportError too
 ```
 
@@ -20,6 +22,9 @@ Each is told in one line: what happened, where, and what to do next, which is th
 """
 
 from __future__ import annotations
+
+INTERRUPTED = 130
+"""What the command line exits with after Ctrl-C, as shells have it."""
 
 
 class OpencodeMonitorError(Exception):
@@ -106,9 +111,29 @@ class NotFoundError(OpencodeMonitorError):
 
 
 class PriceError(OpencodeMonitorError):
-    """A price that cannot be stored: negative, absurd, or for an unknown bucket."""
+    """A price, or a word on the bill, that cannot be stored: it makes no sense, or contradicts what is there."""
 
     code = "price_refused"
+
+
+class PriceUsageError(PriceError, UsageError):
+    """A price, or a word on the bill, that makes no sense whatever is stored: negative, absurd, or for an unknown bucket."""
+
+
+class DeclinedError(OpencodeMonitorError):
+    """A question was not answered with yes: nothing was changed.
+
+    Args:
+        hint: What to do next.
+        is_interrupted: Whether Ctrl-C was the answer, which has an exit code of its own.
+    """
+
+    code = "declined"
+
+    def __init__(self, *, hint: str | None = None, is_interrupted: bool = False) -> None:
+        super().__init__("Nothing was changed.", hint=hint)
+        if is_interrupted:
+            self.exit_code = INTERRUPTED
 
 
 class MissingExtraError(OpencodeMonitorError, ImportError):

@@ -201,7 +201,7 @@ class TestProcess:
         assert "\x1b" not in dumb
         assert piped.stdout.split() == re.sub(r"\x1b\[[\d;]*m", "", shown).split()
 
-    @pytest.mark.parametrize("columns", ["40", "200"])
+    @pytest.mark.parametrize("columns", ["60", "200"])
     def test_program_table_fits_the_terminal(self, sample_database: Path, columns: str) -> None:
         shown = on_terminal("--db", sample_database, "--tz", "UTC", "sessions", "--last", "all", COLUMNS=columns, TERM="dumb")
 

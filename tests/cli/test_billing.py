@@ -108,9 +108,10 @@ class TestAdjust:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [
-            (("anthropic", "-1"), 1, "anthropic: the multiplier -1 is not a number from 0 to 100."),
-            (("anthropic", "101"), 1, "anthropic: the multiplier 101 is above 100."),
-            (("anthropic", "1", "--bucket", "all"), 1, "unknown bucket 'all'. Use input, cache-read, cache-write, output, reasoning."),
+            (("anthropic", "ten"), 2, "anthropic: the multiplier 'ten' is not a number."),
+            (("anthropic", "-1"), 2, "anthropic: the multiplier -1 is not a number from 0 to 100."),
+            (("anthropic", "101"), 2, "anthropic: the multiplier 101 is above 100."),
+            (("anthropic", "1", "--bucket", "all"), 2, "unknown bucket 'all'. Use input, cache-read, cache-write, output, reasoning."),
             (("anthropic",), 2, "anthropic by how much? Write: pricing adjust anthropic 0.9"),
             (("anthropic", "1", "--from", "soon"), 2, "'soon' is not a date. Use 2026-10-01, 7d, today, or monday."),
             (("--remove", "abc"), 1, "nothing has the id abc. See them with --list."),
@@ -162,6 +163,23 @@ class TestBilling:
             f" pricing billing --remove {known}\n"
         )
         assert [row["kind"] for row in pricing(database, "billing", "--json").json["rows"]] == ["free"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("acme", "monthly"), "unknown kind of billing 'monthly'. Use metered, subscription, free, local."),
+            (("acme/x", "free"), "'acme/x' is no provider. Write the part of the model's id before the slash, such as github-copilot."),
+            (("acme", "free", "--monthly-fee", "3"), "acme: free billing has no monthly fee. Use subscription."),
+            (("acme", "subscription", "--monthly-fee", "x"), "acme: the monthly fee 'x' is not a number."),
+        ],
+    )
+    def test_billing_nonsense_is_a_usage_error_and_changes_nothing(self, database: Path, arguments: tuple[str, ...], message: str) -> None:
+        outcome = pricing(database, "billing", *arguments)
+        as_json = pricing(database, "billing", *arguments, "--json")
+
+        assert (outcome.exit_code, outcome.stderr) == (2, f"opencode-monitor: error: {message}\n")
+        assert (as_json.exit_code, as_json.error["code"]) == (2, "price_refused")
+        assert pricing(database, "billing", "--json").json["rows"] == []
 
     def test_billing_without_a_kind_is_a_usage_error(self, database: Path) -> None:
         outcome = pricing(database, "billing", "acme")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -207,16 +209,61 @@ class TestCommands:
         assert outcome.exit_code == 2
         assert outcome.stderr.startswith(f"opencode-monitor: error: {message}")
 
-    def test_downgrade_asks_and_a_no_changes_nothing(self, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        answer = database.with_name("answer")
-        answer.write_text("n\n")
-        with answer.open() as stdin:
-            monkeypatch.setattr(sys, "stdin", stdin)
-            outcome = run("--db", database, "db", "downgrade", "base")
+    @pytest.mark.parametrize(
+        ("arguments", "question"),
+        [
+            (("downgrade", "base"), f"Take duckdb:///{{database}} from {HEAD_REVISION} down to base? [y/N]: "),
+            (("restore", "{backup}"), "Replace {database} with {backup}? [y/N]: "),
+            (("retire-legacy",), "Drop parts_legacy of {database} for good? [y/N]: "),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("answer", "said"), [("n\n", "Nothing was changed.\n"), ("", "\nNothing was changed. Where nobody can answer: --yes\n")]
+    )
+    def test_question_without_a_yes_changes_nothing(
+        self, database: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], question: str, answer: str, said: str
+    ) -> None:
+        names = {"database": str(database), "backup": str(database.with_name("a.bak"))}
+        database.with_name("a.bak").write_bytes(database.read_bytes())
+        before = database.read_bytes()
 
-        assert outcome.exit_code == 130
-        assert outcome.stderr.startswith(f"Take duckdb:///{database} from {HEAD_REVISION} down to base? [y/N]: ")
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        outcome = run("--db", database, "db", *(argument.format(**names) for argument in arguments))
+
+        assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", question.format(**names) + said)
+        assert database.read_bytes() == before
+
+    def test_question_interrupted_is_exit_130_and_changes_nothing(self, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Interrupted:
+            def readline(self) -> str:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys, "stdin", Interrupted())
+        outcome = run("--db", database, "db", "downgrade", "base")
+
+        assert (outcome.exit_code, outcome.stderr.splitlines()[1:]) == (130, ["Nothing was changed."])
         assert run("--db", database, "db", "current").stdout == f"{HEAD_REVISION}\n"
+
+    def test_question_without_a_yes_is_an_error_to_a_program(self, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+
+        outcome = run("--db", database, "db", "downgrade", "base", "--json")
+
+        assert (outcome.exit_code, outcome.stdout) == (1, "")
+        assert json.loads(outcome.stderr.partition("[y/N]: ")[2])["error"] == {
+            "code": "declined",
+            "message": "Nothing was changed.",
+            "hint": None,
+        }
+
+    @pytest.mark.parametrize(("name", "said"), [("none.bak", "no backup at {file}"), ("monitor.duckdb", "{file} is the database itself.")])
+    def test_restore_of_no_backup_does_not_ask(self, database: Path, name: str, said: str) -> None:
+        file = database.with_name(name)
+
+        outcome = run("--db", database, "db", "restore", file)
+
+        assert outcome.exit_code == 1
+        assert outcome.stderr.startswith(f"opencode-monitor: error: {said.format(file=file)}")
 
     def test_downgrade_does_not_show_a_password(self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         url = postgresql_url.replace("postgres:@", "postgres:s3cret@")
@@ -225,7 +272,7 @@ class TestCommands:
             monkeypatch.setattr(sys, "stdin", stdin)
             outcome = run("--db", url, "db", "downgrade", "base")
 
-        assert outcome.exit_code == 130
+        assert outcome.exit_code == 1
         assert "s3cret" not in outcome.stdout + outcome.stderr
 
     def test_path_is_the_file(self, tmp_path: Path) -> None:

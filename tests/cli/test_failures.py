@@ -7,6 +7,7 @@ import pytest
 
 import stores
 from commands import Outcome, run
+from opencode_monitor.cli.render import show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,33 @@ def test_errors_table_has_rows_and_a_total(failing: Path) -> None:
     assert not any(line[:1] == ["network"] for line in lines)
 
 
+@pytest.mark.parametrize("options", [(), ("--limit", "1"), ("--tool", "*"), ("--by", "server"), ("--by", "skill")])
+def test_tools_total_is_the_sum_of_all_rows_calls_of_tools_errors_and_failed_cost(failing: Path, options: tuple[str, ...]) -> None:
+    rows = report(failing, "tools", "--json").json["rows"]
+
+    document = report(failing, "tools", *options, "--json").json
+    table = report(failing, "tools", *options).stdout
+
+    failed_usd = sum((Decimal(row["failed_cost_usd"]) for row in rows), Decimal(0))
+    totals = document["totals"]
+    assert {row["tool"]: row["calls"] for row in rows} == {"bash": 3, "read": 2, "skill": 1, None: 0}
+    assert (totals["calls"], totals["errors"], totals["failed_unpriced_parts"]) == (6, 3, 0)
+    assert Decimal(totals["failed_cost_usd"]) == failed_usd > 0
+    assert table.splitlines()[-1].split()[:5] == ["Total", "6", "3", "50.0%", show_usd(failed_usd)]
+
+
+def test_tools_total_failed_cost_is_unknown_where_that_of_each_failed_call_is(make_database: Callable[[stores.Store], Path]) -> None:
+    store = stores.Store()
+    session = stores.add_session(store, stores.START_MS)
+    message = stores.add_call(store, session, stores.START_MS, model=stores.UNPRICED)
+    stores.add_part(store, message, stores.START_MS, "tool", tool="bash", callID="c0", state=failed("fetch failed"))
+    stores.add_call(store, session, stores.START_MS + 60_000)
+
+    outcome = report(make_database(store), "tools")
+
+    assert outcome.stdout.splitlines()[-1].split()[:5] == ["Total", "3", "1", "33.3%", "—"]
+
+
 def test_tools_failed_cost_is_at_least_where_a_failed_call_has_no_price(make_database: Callable[[stores.Store], Path]) -> None:
     store = stores.Store()
     stores.add_project(store)
@@ -72,9 +100,10 @@ def test_tools_failed_cost_is_at_least_where_a_failed_call_has_no_price(make_dat
         message = stores.add_call(store, session, stores.START_MS + number * 60_000, model=model)
         stores.add_part(store, message, stores.START_MS + number, "tool", tool="bash", callID=f"c{number}", state=failed("fetch failed"))
 
-    (line,) = (line for line in report(make_database(store), "tools").stdout.splitlines() if line.startswith("bash"))
+    line, total = (line for line in report(make_database(store), "tools").stdout.splitlines() if line.startswith(("bash", "Total")))
 
     assert line.split()[:5] == ["bash", "2", "2", "100.0%", "≥"]
+    assert total.split()[:5] == ["Total", "4", "2", "50.0%", "≥"]
 
 
 def test_errors_of_calls_without_a_price_are_said(make_database: Callable[[stores.Store], Path]) -> None:
@@ -114,6 +143,7 @@ def test_tools_by_skill_and_server_sum_to_the_total(failing: Path, group: str, t
 
     assert [row["tool"] for row in document["rows"]] == ([None, "a"] if group == "skill" else [None])
     assert sum(Decimal(row["cost_usd"]) for row in document["rows"]) == Decimal(document["totals"]["cost_usd"])
+    assert (sum(row["calls"] for row in document["rows"]), document["totals"]["calls"]) == (6, 6)
     assert title in table
     assert first in table
 

@@ -56,7 +56,7 @@ def test_restore_without_an_answer_changes_nothing(database: Path, tmp_path: Pat
     monkeypatch.setattr("sys.stdin", io.StringIO())
     run("--db", database, "db", "backup", tmp_path / "copy.bak")
     add_session(database)
-    assert run("--db", database, "db", "restore", tmp_path / "copy.bak").exit_code == 130
+    assert run("--db", database, "db", "restore", tmp_path / "copy.bak").exit_code == 1
     assert run("--db", database, "db", "verify").exit_code == 3
 
 

@@ -130,7 +130,7 @@ class TestSet:
     def test_set_impossible_price_is_one_line_and_changes_nothing(self, database: Path, model: str, price: str, message: str) -> None:
         outcome = run("--db", database, "pricing", "set", model, "--input", price, "--output", "1")
 
-        assert (outcome.exit_code, outcome.stdout) == (1, "")
+        assert (outcome.exit_code, outcome.stdout) == (2, "")
         assert outcome.stderr.startswith(f"opencode-monitor: error: {message}")
         assert outcome.stderr.count("\n") == 1
         assert run("--db", database, "pricing", "show", "a/b", "--json").json["rows"] == []
@@ -147,7 +147,7 @@ class TestSet:
     def test_set_impossible_option_is_one_line(self, database: Path, options: tuple[str, ...], message: str) -> None:
         outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1", "--output", "1", *options)
 
-        assert (outcome.exit_code, outcome.stderr) == (1, f"opencode-monitor: error: {message}\n")
+        assert (outcome.exit_code, outcome.stderr) == (2, f"opencode-monitor: error: {message}\n")
 
     def test_set_unknown_bucket_is_one_line(self, database: Path) -> None:
         outcome = run("--db", database, "pricing", "set", "a/b", "--input", "1", "--output", "1", "--audio", "1")

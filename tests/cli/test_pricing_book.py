@@ -113,7 +113,7 @@ class TestAlias:
         [
             (("a/b", "openai/gpt-99"), 1, "the book has no prices of openai/gpt-99."),
             (("a/b", "anthropic/claude-opus-4-1", "--mode", "fast"), 1, "the book has no fast prices of anthropic/claude-opus-4-1,"),
-            (("b", "openai/gpt-5"), 1, "'b' has no vendor."),
+            (("b", "openai/gpt-5"), 2, "'b' has no vendor."),
             (("a/b", "--remove"), 1, "a/b has no alias of yours."),
             (("a/b",), 2, "Name the model and what prices it, or the model and --remove."),
             (("a/b", "openai/gpt-5", "--remove"), 2, "Name the model and what prices it, or the model and --remove."),

@@ -42,6 +42,7 @@ OWN_FIELDS = {
 PERIODS = ("daily", "weekly", "monthly")
 SUMMED = [name for name in USAGE_FIELDS if name != "sessions"] + ["unrecorded_calls"]
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b5m \u202eltr\u2066 line\nbreak\rover\ttab [bold]markup[/bold] 日本"
+SHORT_MODEL = "A model without a slash is what stands behind its provider; with one it is the whole name: nobody*/*, or */nobody*"
 
 
 def ms(text: str) -> int:
@@ -182,6 +183,33 @@ class TestPeriods:
             "No calls in this range. Look further back with --last all, or run: opencode-monitor import",
         )
         assert (document["rows"], document["totals"]["calls"], document["totals"]["cost_usd"]) == ([], 0, "0")
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (
+                ("--last", "all", "--model", "nobody*"),
+                "No calls match the filter: model nobody*. " + SHORT_MODEL,
+            ),
+            (
+                ("--last", "all", "--model", "nobody/*", "--agent", "a", "--agent", "b"),
+                "No calls match the filter: model nobody/*, agent a or b.",
+            ),
+            (
+                ("--since", "2020-01-01", "--provider", "nobody"),
+                "No calls in this range match the filter: provider nobody. Look further back with --last all.",
+            ),
+        ],
+    )
+    def test_report_filter_without_a_hit_is_said_to_be_why(self, made: Path, options: tuple[str, ...], said: str) -> None:
+        outcome = run("--db", made, "--tz", "UTC", "models", *options)
+
+        assert (outcome.exit_code, " ".join(outcome.stdout.splitlines()[1:])) == (0, said)
+
+    def test_report_of_an_empty_database_says_what_to_run_and_not_to_look_further_back(self, empty_database: Path) -> None:
+        outcome = run("--db", empty_database, "--tz", "UTC", "models", "--last", "all")
+
+        assert (outcome.exit_code, outcome.stdout.splitlines()[1]) == (0, "No calls. Run: opencode-monitor import")
 
 
 class TestUnpriced:

@@ -90,7 +90,10 @@ class TestUnrecorded:
         outcome = run("--db", database, "unrecorded", "--since", "2020-01-01", "--until", "2020-01-02")
         as_json = run("--db", database, "unrecorded", "--since", "2020-01-01", "--until", "2020-01-02", "--json").json
 
+        other = run("--db", database, "unrecorded", "--last", "all", "--agent", "nobody")
+
         assert "Nothing that OpenCode did not record in this range." in outcome.stdout
+        assert other.stdout.splitlines()[1] == "Nothing that OpenCode did not record matches the filter: agent nobody."
         assert (as_json["rows"], as_json["totals"]["estimated_unrecorded_usd"]) == ([], "0")
 
     def test_unrecorded_reprice_prices_all_estimates_by_the_book_of_today(self, make_database: Make, store: stores.Store) -> None:

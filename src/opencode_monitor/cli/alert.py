@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option, now
-from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain, table
+from opencode_monitor.cli.output import View, print_view
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain
 from opencode_monitor.errors import ConfigError, DeliveryError, NotFoundError
 
 if TYPE_CHECKING:
@@ -249,21 +250,25 @@ def _target(channel: Channel) -> dict[str, Any]:
 
 
 def _print_list(state: State, config: AlertConfig, known: dict[str, AlertStateRow], waiting: dict[str, int]) -> None:
-    shown = table([("Alert", "left"), ("When", "left"), ("State", "left"), ("Since", "left"), ("Channels", "left"), ("Waiting", "right")])
-    for rule in config.rules:
+    headers = [("Alert", "left"), ("When", "left"), ("State", "whole"), ("Since", "whole"), ("Channels", "left"), ("Waiting", "right")]
+    rows, firing = [], set()
+    for number, rule in enumerate(config.rules):
         row = known.get(rule.name)
-        shown.add_row(
-            plain(rule.name),
-            rule.condition.text,
-            UNKNOWN if row is None else row.state,
-            UNKNOWN if row is None else _show_time(row.changed_at, state),
-            ", ".join(_describe_channel(name, config.channels[name]) for name in rule.channels),
-            str(waiting.get(rule.name, 0)),
-            style="bold" if row is not None and row.state == "firing" else None,
+        rows.append(
+            [
+                plain(rule.name),
+                rule.condition.text,
+                UNKNOWN if row is None else row.state,
+                UNKNOWN if row is None else _show_time(row.changed_at, state),
+                ", ".join(_describe_channel(name, config.channels[name]) for name in rule.channels),
+                str(waiting.get(rule.name, 0)),
+            ]
         )
+        if row is not None and row.state == "firing":
+            firing.add(number)
     output = console()
     output.print(f"Alerts · {state.zone.key}")
-    output.print(shown)
+    print_view(output, View(headers, rows, marked=frozenset(firing)))
 
 
 def _describe_channel(name: str, channel: Channel) -> str:

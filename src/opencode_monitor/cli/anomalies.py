@@ -26,8 +26,6 @@ _SCOPES = ("total", "project", "model", "agent", "session")
 _DEFAULT_MIN_USD = "1"
 _DRIVERS = 3
 _NAME_CHARS = 36
-_LEAST_NAME_CHARS = 8
-_GAP = 3  # between columns
 _WIDE = 100
 _TITLE_CHARS = 22
 _ID_CHARS = 16  # as in `sessions`: enough for `session` to find it
@@ -192,16 +190,12 @@ def finding_object(finding: Finding, titles: Mapping[str, str]) -> dict[str, Any
 
 
 def _view(found: Judgement, titles: Mapping[str, str], output: Output) -> View:
-    width = console(to_file=output.file is not None).width
-    is_wide = width >= _WIDE
+    is_wide = console(to_file=output.file is not None).width >= _WIDE
     headers = ("", "Actual", "Expected", "Usual" if is_wide else "Usual to", "Impact", "Score")
     rows = [row for finding in found.findings for row in _rows(finding, titles, is_wide=is_wide)]
-    # Names give way, never numbers.
-    numbers = sum(max(len(cells[column]) for cells in (headers, *rows)) + _GAP for column in range(1, len(headers)))
-    room = max(width - numbers, _LEAST_NAME_CHARS)
     return View(
         [(title, "right" if number else "left") for number, title in enumerate(headers)],
-        [(name if len(name) <= room else f"{name[: room - 1]}…", *cells) for name, *cells in rows],
+        rows,
         leaders=frozenset(number for number, (name, *_) in enumerate(rows) if not name.startswith(" ")),
     )
 

@@ -16,12 +16,10 @@ from opencode_monitor.cli.commands import HOMES, Commands, Group
 from opencode_monitor.cli.context import State
 from opencode_monitor.cli.driver_errors import told
 from opencode_monitor.cli.render import PROGRAM, complain
-from opencode_monitor.errors import OpencodeMonitorError
+from opencode_monitor.errors import INTERRUPTED, DeclinedError, OpencodeMonitorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_INTERRUPTED = 130
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
 # The backspace keeps click from re-wrapping the lines below it.
@@ -107,7 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(result if isinstance(result, int) else 0)
     except click.exceptions.Abort:
         click.echo("interrupted; what was finished is kept, run the command again to go on", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except DeclinedError as error:
+        # An answer is no error to people.
+        if _wants_json(arguments):
+            _fail(arguments, error.code, error.lines, error.exit_code, hint=error.hint)
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(error.exit_code)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opencode_monitor.reports.usage import Question
-    from opencode_monitor.repositories import CostNumber, Rows, ToolUsage
+    from opencode_monitor.repositories import CostNumber, Rows
 
 
 @click.command()
@@ -38,14 +38,16 @@ if TYPE_CHECKING:
 @click.pass_obj
 def tools(state: State, asked: Asked, group: str, sort: str, limit: int | None, compare: bool, cost: str | None, output: Output) -> None:
     """Show what each tool cost, and how often it failed; a tool's cost is that of writing its calls."""
+    from opencode_monitor.repositories.attribution import sum_tools  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+
     number = state.cost_number(cost)
     dimension = "tool" if group == "name" else group
     lead = (
         _name_column({"name": "Tool", "server": "Server", "skill": "Skill"}[group], dimension, lambda row: row.tool),
         count_column("calls"),
         count_column("errors"),
-        Column(title="Error %", cell=lambda row: f"{100 * row.errors / row.calls:.1f}%" if row.calls else ""),
-        Column(title="Failed", cell=lambda row: _failed(row, number)),
+        Column(title="Error %", cell=_error_share, total=_error_share),
+        Column(title="Failed", cell=lambda row: _failed(row, number), total=lambda totals: _failed(totals, number)),
     )
     asks = _asks(lambda repository, **chosen: repository.by_tool(by=dimension, **chosen))
     wanted = UsageReport(
@@ -58,6 +60,7 @@ def tools(state: State, asked: Asked, group: str, sort: str, limit: int | None, 
         limit=limit,
         is_compared=compare,
         rows=asks,
+        sums=sum_tools,
         lead=lead,
     )
     usage_report(state, asked, output, wanted)
@@ -133,7 +136,11 @@ def _name_column(title: str, dimension: str, name: Callable[[Any], str | None]) 
     return Column(title=title, justify="left", cell=lambda row: show_name(dimension, name(row)))
 
 
-def _failed(row: ToolUsage, number: CostNumber) -> str:
+def _error_share(row: Any) -> str:
+    return f"{100 * row.errors / row.calls:.1f}%" if row.calls else ""
+
+
+def _failed(row: Any, number: CostNumber) -> str:
     known = getattr(row, f"failed_{number.field}")
     at_least = "≥ " if getattr(row, f"failed_{number.unknown_parts_field}") and known is not None else ""
     return at_least + show_usd(known)

@@ -10,8 +10,9 @@ import click
 
 from opencode_monitor.cli.anomalies import read_usd
 from opencode_monitor.cli.context import COST_TITLES, FOUND_SOMETHING, State, cost_option, json_option, now
+from opencode_monitor.cli.output import View, print_view
 from opencode_monitor.cli.ranges import ReportRange, to_utc
-from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain, show_usd, table
+from opencode_monitor.cli.render import UNKNOWN, as_json_value, console, count_of, envelope, note, plain, show_usd
 from opencode_monitor.cli.unrecorded import describe_estimates
 from opencode_monitor.errors import UsageError
 
@@ -29,8 +30,6 @@ _PERIODS = ("day", "week", "month")
 _PATTERNS = ("project", "model", "agent")
 _NONE_YET = "No budgets. Set one: opencode-monitor budget set all 100 --every month"
 _WIDE = 96
-_GAP = 3  # between columns
-_LEAST_NAME_CHARS = 8
 
 
 @click.group()
@@ -223,13 +222,9 @@ def _print(checked: Sequence[CheckedBudget], head: str, output: Console) -> None
     is_wide = output.width >= _WIDE
     headers = ("", "Until", "Budget", "Spent", "Used", "Expected", *(("Likely range",) if is_wide else ()), "State")
     rows = [_cells(one, is_wide=is_wide) for one in checked]
-    # Names give way, never numbers.
-    numbers = sum(max(len(cells[column]) for cells in (headers, *rows)) + _GAP for column in range(1, len(headers)))
-    shown = table([(title, "left" if title in ("", "State") else "right") for title in headers])
-    shown.columns[0].max_width = max(output.width - numbers, _LEAST_NAME_CHARS)
-    for one, cells in zip(checked, rows, strict=True):
-        shown.add_row(*cells, style=None if one.check.state == "ok" else "bold")
-    output.print(shown)
+    columns = [(title, {"": "left", "State": "whole"}.get(title, "right")) for title in headers]
+    marked = frozenset(number for number, one in enumerate(checked) if one.check.state != "ok")
+    print_view(output, View(columns, rows, marked=marked))
 
 
 def _cells(one: CheckedBudget, *, is_wide: bool) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _view(rows: Sequence[CarriedPart], totals: CarriedTotal) -> View:
         for row in rows
     ]
     others = totals.parts_cost_usd - sum((row.carried_cost_usd for row in rows), Decimal(0))
-    below = [[f"({totals.parts - len(rows):,} other parts)", *blank, show_usd(others), ""]] if totals.parts > len(rows) else []
+    below = [["(all other parts)", *blank, show_usd(others), ""]] if totals.parts > len(rows) else []
     below.append(["(base: system prompt, tool definitions)", *blank, show_usd(totals.base_cost_usd), ""])
     sums = (totals.cached_cost_usd, totals.uncached_cost_usd, totals.carried_cost_usd)
     headers = [("Part", "left"), ("Session", "left"), *((title, "right") for title in titles)]

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from opencode_monitor.cli.ranges import parse_duration, parse_zone
-from opencode_monitor.errors import SchemaError, UsageError
+from opencode_monitor.errors import DeclinedError, SchemaError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -177,6 +177,28 @@ def system_zone() -> ZoneInfo:
 def now() -> datetime:
     """Return the current time, aware."""
     return datetime.now(UTC)
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error, and go on after a yes only.
+
+    Args:
+        question: What to ask.
+
+    Raises:
+        DeclinedError: The answer was no, Ctrl-C, or the end of the input.
+    """
+    try:
+        is_agreed = click.confirm(question, err=True)
+    except click.Abort as error:
+        # The line of the question has no end yet.
+        click.echo(err=True)
+        # Click has one exception for both.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise DeclinedError(is_interrupted=True) from None
+        raise DeclinedError(hint="Where nobody can answer: --yes") from None
+    if not is_agreed:
+        raise DeclinedError
 
 
 def range_options(command: Command) -> Command:

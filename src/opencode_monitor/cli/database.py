@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from opencode_monitor.cli.context import FOUND_SOMETHING, State, json_option
+from opencode_monitor.cli.context import FOUND_SOMETHING, State, confirm, json_option
 from opencode_monitor.cli.migration import downgrade, retire_legacy, upgrade
 from opencode_monitor.cli.render import envelope, note, plain
 
@@ -78,11 +78,12 @@ def backup(state: State, file: Path) -> None:
 @click.pass_obj
 def restore_(state: State, file: Path, yes: bool) -> None:
     """Put the backup FILE in the database's place; what was written since is lost."""
-    from opencode_monitor.db.files import restore  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
+    from opencode_monitor.db.files import require_backup, restore  # noqa: PLC0415 - SQLAlchemy takes 0.5 s
     from opencode_monitor.db.revision import HEAD_REVISION, REVISIONS  # noqa: PLC0415 - as above
 
+    require_backup(state.database_url, file)
     if not yes:
-        click.confirm(f"Replace {state.database_file} with {file}?", abort=True, err=True)
+        confirm(f"Replace {state.database_file} with {file}?")
     revision = restore(state.database_url, file, wait_seconds=state.wait_seconds)
     click.echo(f"The database is at {revision or 'base'}, as {file} has it.")
     if revision != HEAD_REVISION:

@@ -47,7 +47,7 @@ def errors(state: State, asked: Asked, sort: str, limit: int | None, output: Out
         schema="errors",
         head=f"Errors · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",
         view=_view(rows, totals) if rows else None,
-        empty="No errors in this range. Look further back with --last all, or run: opencode-monitor import",
+        empty=asked.describe_nothing("No errors", "match", report_range),
         rows=[dataclasses.asdict(row) for row in rows],
         totals=dataclasses.asdict(totals),
         report_range=report_range,

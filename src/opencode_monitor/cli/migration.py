@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.context import State, confirm, json_option, now
+from opencode_monitor.cli.output import View, print_view
 from opencode_monitor.cli.progress import shown_phases
 from opencode_monitor.cli.ranges import parse_age
 from opencode_monitor.cli.render import UNKNOWN, console, envelope, note, plain
-from opencode_monitor.cli.render import table as make_table
 from opencode_monitor.errors import DatabaseError, SchemaError, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def downgrade(state: State, revision: str, no_backup: bool, yes: bool, as_json: 
     if not yes:
         with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
             question = f"Take {mask_url(state.database_url)} from {_revision(connection)} down to {revision}?"
-        click.confirm(question, abort=True, err=True)
+        confirm(question)
     with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
         run = _run(state, connection, revision, backs_up=not no_backup, is_upgrade=False)
     _report("downgrade", run, run.end, as_json=as_json)
@@ -120,7 +120,7 @@ def retire_legacy(state: State, after: str, yes: bool, as_json: bool) -> None:
     # Behind a link the file itself: the rename would replace the link.
     file = state.database_file.resolve() if state.database_file else None
     if not yes:
-        click.confirm(f"Drop {PARTS_LEGACY} of {file or 'the database'} for good?", abort=True, err=True)
+        confirm(f"Drop {PARTS_LEGACY} of {file or 'the database'} for good?")
     with migration_connection(state.database_url, wait_seconds=state.wait_seconds) as connection:
         require_head(connection)
         if not has_legacy(connection):
@@ -249,27 +249,25 @@ def _report(command: str, run: _Run, end: str, *, as_json: bool) -> None:
         if run.changes:
             if run.moved_rows is None:
                 click.echo("Nothing to move: these revisions leave the rows where they are.")
-            console().print(_table(run.changes))
+            print_view(console(), _table(run.changes))
         click.echo(f"The database is at {end}.")
     if unequal:
         remedy = f"opencode-monitor db restore {run.backup}" if run.backup else "restore your backup"
         raise DatabaseError(f"not what they were before: {', '.join(unequal)}. To go back: {remedy}")
 
 
-def _table(changes: Sequence[TableChange]) -> object:
-    result = make_table(
+def _table(changes: Sequence[TableChange]) -> View:
+    headers = [
+        ("table", "left"),
+        ("rows before", "right"),
+        ("rows after", "right"),
+        ("checksum before", "whole"),
+        ("checksum after", "whole"),
+        ("equal", "whole"),
+        ("", "left"),
+    ]
+    rows = [
         [
-            ("table", "left"),
-            ("rows before", "right"),
-            ("rows after", "right"),
-            ("checksum before", "left"),
-            ("checksum after", "left"),
-            ("equal", "left"),
-            ("", "left"),
-        ]
-    )
-    for change in changes:
-        result.add_row(
             plain(change.table),
             UNKNOWN if change.rows_before is None else f"{change.rows_before:,}",
             UNKNOWN if change.rows_after is None else f"{change.rows_after:,}",
@@ -277,5 +275,7 @@ def _table(changes: Sequence[TableChange]) -> object:
             change.checksum_after or UNKNOWN,
             {True: "yes", False: "NO", None: UNKNOWN}[change.equal],
             change.remark,
-        )
-    return result
+        ]
+        for change in changes
+    ]
+    return View(headers, rows)

@@ -11,6 +11,7 @@ import click
 
 from opencode_monitor.cli.context import Command, now, range_options
 from opencode_monitor.cli.ranges import resolve_range
+from opencode_monitor.cli.render import plain
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,30 @@ class Asked:
 
     def describe(self) -> str:
         """Say whose calls count, for the head of a report; nothing where all do."""
-        return "".join(f" · {name} {' or '.join(patterns)}" for name, patterns in self.patterns.items() if patterns)
+        return "".join(f" · {text}" for text in self._given())
+
+    def describe_nothing(self, what: str, verb: str, report_range: ReportRange) -> str:
+        """Say that nothing was found, and what to do: not to look further back where that was done, nor to import where a filter is why.
+
+        Args:
+            what: What there is none of, such as "No calls".
+            verb: Its verb: "match" or "matches".
+            report_range: What was looked at.
+        """
+        is_all, given = report_range.start is None, self._given()
+        found = what if is_all else f"{what} in this range"
+        if not given:
+            return f"{found}. {'Run' if is_all else 'Look further back with --last all, or run'}: opencode-monitor import"
+        said = f"{found} {verb} the filter: {plain(', '.join(given))}."
+        if not is_all:
+            said += " Look further back with --last all."
+        short = next((plain(pattern) for pattern in self.patterns.get("model", ()) if "/" not in pattern), None)
+        if short is not None:
+            said += f" A model without a slash is what stands behind its provider; with one it is the whole name: {short}/*, or */{short}"
+        return said
+
+    def _given(self) -> list[str]:
+        return [f"{name} {' or '.join(patterns)}" for name, patterns in self.patterns.items() if patterns]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

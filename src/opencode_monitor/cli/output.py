@@ -5,25 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain, table
+from opencode_monitor.cli.render import as_json_value, console, envelope, note, plain
 from opencode_monitor.db.spreadsheets import guarded
 from opencode_monitor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import RenderableType
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
     from opencode_monitor.cli.options import Output
     from opencode_monitor.cli.ranges import ReportRange
 
 _GAP = 3  # between columns
+_LEAST_GAP = 1
+_NAME_CHARS = 16
+_FOLDED_NAME_CHARS = 24
 _LEAST_NAME_CHARS = 6
 
 
@@ -32,16 +35,21 @@ class View:
     """What a table shows; every text in it is fit for a terminal.
 
     Attributes:
-        headers: Title and alignment (`left` or `right`) of each column.
+        headers: Title and kind of each column: `left` for names, which give way where there is little room, `right` for numbers, which
+            do not, and `whole` for what stands left and is not cut either.
         rows: The cells of each row.
         totals: Rows below a line, bold.
         leaders: The numbers of the rows that begin a group: bold, with a gap before.
+        marked: The numbers of further bold rows.
+        is_folded: Whether names are broken into lines where there is little room, and on a terminal only; else they are cut.
     """
 
     headers: Sequence[tuple[str, str]]
     rows: Sequence[Sequence[str]]
     totals: Sequence[Sequence[str]] = ()
     leaders: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,42 +207,97 @@ def _table(report: Report, view: View | None, output: Output) -> str:
         if report.drawing is not None and view is not None and output.columns is None:
             screen.print(report.drawing)
         else:
-            screen.print(report.empty if view is None else _screen_table(view, output, screen.width))
+            _print(screen, report.empty if view is None else view, output)
         for one in report.after:
             screen.print()
-            screen.print(one if isinstance(one, str) else _screen_table(one, output, screen.width))
+            _print(screen, one, output)
     return captured.get()
 
 
-def _screen_table(view: View, output: Output, width: int) -> Table:
-    shown = table(view.headers)
-    shown.show_header = output.has_header
-    for column, name_width in zip(shown.columns, _name_widths(view, width), strict=True):
-        column.width = name_width
+def _print(screen: Console, shown: str | View, output: Output) -> None:
+    if isinstance(shown, str):
+        screen.print(shown)
+    else:
+        print_view(screen, shown, has_header=output.has_header)
+
+
+def print_view(screen: Console, view: View, *, has_header: bool = True) -> None:
+    """Print a table: as wide as the terminal where names can give way for that, wider where it takes that to show every number.
+
+    Args:
+        screen: Where to.
+        view: The table.
+        has_header: Whether its columns have titles.
+    """
+    from rich import box  # noqa: PLC0415 - reports only
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    titles, widths, gap = _fit(view, None if view.is_folded and not screen.is_terminal else screen.width)
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, (gap - 1) // 2),
+        header_style="bold",
+        show_header=has_header,
+        # Not told how wide the whole is, rich would cut every column to have it fit.
+        width=_width(widths, gap),
+    )
+    for title, width, (_, justify) in zip(titles, widths, view.headers, strict=True):
+        is_folded = view.is_folded and justify == "left"
+        shown.add_column(
+            title,
+            justify="right" if justify == "right" else "left",
+            vertical="bottom" if "\n" in "".join(titles) else "top",
+            overflow="fold" if is_folded else "ellipsis",
+            no_wrap=not is_folded,
+            width=width,
+        )
     for number, row in enumerate(view.rows):
         if number in view.leaders and number:
             shown.add_section()
-        shown.add_row(*row, style="bold" if number in view.leaders else None)
+        shown.add_row(*row, style="bold" if number in view.leaders | view.marked else None)
     if view.totals:
         shown.add_section()
     for row in view.totals:
         shown.add_row(*row, style="bold")
-    return shown
+    screen.print(shown, crop=False)
 
 
-def _name_widths(view: View, width: int) -> list[int | None]:
-    """Return how wide the columns of names may be where a table is wider than the terminal: names give way, the longest first.
+def _fit(view: View, room: int | None) -> tuple[list[str], list[int], int]:
+    """Return titles and widths of the columns, and what is between two, for a terminal `room` wide; None is one with room for all.
 
-    A number that is cut would be another number, so columns of numbers get None: as wide as they are.
+    Names give way, the longest first. Before they are hardly names any more, titles of numbers are broken into lines, and columns move
+    together. A number that is cut would be another number: where all that is not enough, the table is wider, with names to tell rows by.
     """
     from rich.cells import cell_len  # noqa: PLC0415 - reports only
 
-    cells = [[title for title, _ in view.headers], *view.rows, *view.totals]
-    widths = [max(cell_len(row[number]) for row in cells) for number in range(len(view.headers))]
-    names = {number: widths[number] for number, (_, justify) in enumerate(view.headers) if justify == "left"}
-    excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    while excess > 0 and names and max(names.values()) > _LEAST_NAME_CHARS:
-        longest = max(names, key=lambda number: names[number])
-        names[longest] -= 1
-        excess -= 1
-    return [names.get(number) for number in range(len(widths))]
+    titles = [title for title, _ in view.headers]
+    contents = [max((cell_len(row[number]) for row in (*view.rows, *view.totals)), default=0) for number in range(len(titles))]
+    widths = [max(content, cell_len(title)) for content, title in zip(contents, titles, strict=True)]
+    names = [number for number, (_, justify) in enumerate(view.headers) if justify == "left"]
+    if room is None or _width(widths, _GAP) <= room:
+        return titles, widths, _GAP
+    shorter = _shortened(widths, names, room, _GAP, _FOLDED_NAME_CHARS if view.is_folded else _NAME_CHARS)
+    if view.is_folded or _width(shorter, _GAP) <= room:
+        return titles, shorter, _GAP
+    for number in set(range(len(titles))) - set(names):
+        widths[number] = max(contents[number], *map(cell_len, titles[number].split(" ")))
+        titles[number] = "\n".join(textwrap.wrap(titles[number], max(widths[number], 1)))
+    for gap, least in ((_GAP, _NAME_CHARS), (_LEAST_GAP, _NAME_CHARS), (_LEAST_GAP, _LEAST_NAME_CHARS)):
+        shorter = _shortened(widths, names, room, gap, least)
+        if _width(shorter, gap) <= room:
+            return titles, shorter, gap
+    return titles, _shortened(widths, names, room, _LEAST_GAP, _NAME_CHARS), _LEAST_GAP
+
+
+def _width(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _shortened(widths: Sequence[int], names: Sequence[int], room: int, gap: int, least: int) -> list[int]:
+    """Return widths with the longest names made shorter until all fits, or all of them are as short as they may be."""
+    shorter = list(widths)
+    while _width(shorter, gap) > room and names and max(shorter[number] for number in names) > least:
+        shorter[max(names, key=lambda number: shorter[number])] -= 1
+    return shorter

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
-__all__ = ["UNKNOWN", "as_json_value", "console", "envelope", "note", "plain", "show_tokens", "show_usd", "table"]
+__all__ = ["UNKNOWN", "as_json_value", "console", "envelope", "note", "plain", "show_tokens", "show_usd"]
 
 PROGRAM = "opencode-monitor"
 _THOUSAND = 1000
@@ -149,21 +148,6 @@ def console(*, stderr: bool = False, to_file: bool = False) -> Console:
     if to_file:
         return Console(file=io.StringIO(), width=width, height=height, highlight=False, emoji=False, markup=False)
     return Output(file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False)
-
-
-def table(headers: Sequence[tuple[str, str]]) -> Table:
-    """Return an empty table.
-
-    Args:
-        headers: Title and alignment (`left` or `right`) of each column.
-    """
-    from rich import box  # noqa: PLC0415 - reports only
-    from rich.table import Table  # noqa: PLC0415 - reports only
-
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for title, justify in headers:
-        result.add_column(title, justify="right" if justify == "right" else "left", overflow="ellipsis", no_wrap=True)
-    return result
 
 
 def note(message: str, *, quiet: bool = False) -> None:

@@ -89,7 +89,7 @@ def trend(state: State, asked: Asked, every: str, window: int, week_start: Any, 
             head=f"Trend by {every}, means of {window} · {report_range.describe()} · {report_range.tz}{plain(asked.describe())}"
             f" · {COST_TITLES[number]}",
             view=_view(points, every, window, counted, output) if points else None,
-            empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
+            empty=asked.describe_nothing("No calls", "match", report_range),
             rows=[_object(point, counted) for point in points],
             totals=_totals(points, counted),
             report_range=report_range,
@@ -200,7 +200,7 @@ def _view(points: Sequence[TrendPoint], every: str, window: int, counted: str, o
     if bars:
         for row, bar in zip(cells, ["", *bars, ""], strict=True):
             row.insert(3, bar)
-    justify = ["left", "right", "right", *(["left"] if bars else []), "right", "right", "right"]
+    justify = ["whole", "right", "right", *(["whole"] if bars else []), "right", "right", "right"]
     return View(list(zip(cells[0], justify, strict=True)), cells[1:-1], [cells[-1]])
 
 

@@ -104,7 +104,7 @@ def unrecorded(state: State, asked: Asked, limit: int | None, reprice: bool, out
         schema="unrecorded",
         head=f"Estimated, not recorded · {report_range.describe()} · {report_range.tz}{plain(asked.describe())} · list prices, USD",
         view=view,
-        empty="Nothing that OpenCode did not record in this range. Look further back with --last all",
+        empty=asked.describe_nothing("Nothing that OpenCode did not record", "matches", report_range),
         rows=rows,
         totals={
             **dataclasses.asdict(total),

@@ -70,6 +70,7 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
             before=compared[1] if compared else None,
             rows=wanted.rows,
             names=wanted.names,
+            sums=wanted.sums,
         )
         found = answer(session, question, now=moment)
     current = _current(found, moment.astimezone(state.zone).date())
@@ -94,7 +95,7 @@ def usage_report(state: State, asked: Asked, output: Output, wanted: UsageReport
             schema=wanted.schema,
             head=f"{about} · {report_range.describe()} · {report_range.tz}{against}{plain(asked.describe())} · {COST_TITLES[number]}",
             view=usage_view(found, wanted, output, marks=marks, zone=state.zone),
-            empty="No calls in this range. Look further back with --last all, or run: opencode-monitor import",
+            empty=asked.describe_nothing("No calls", "match", report_range),
             rows=answer_rows(found),
             totals=answer_totals(found),
             report_range=report_range,

@@ -60,6 +60,7 @@ class UsageReport:
         default_last: The range where none is given.
         rows: See `Question.rows`.
         names: See `Question.names`.
+        sums: See `Question.sums`.
         lead: The columns before the tokens; else one for each dimension, and the counts.
         is_short: Whether the tokens are one column.
         trail: The columns after the cost.
@@ -78,6 +79,7 @@ class UsageReport:
     default_last: str = "30d"
     rows: Callable[[Any, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
+    sums: Callable[[Rows[Any]], Mapping[str, Any]] | None = None
     lead: Sequence[Column] | None = None
     is_short: bool = False
     trail: Sequence[Column] = ()
@@ -123,8 +125,8 @@ def usage_view(found: Answer, wanted: UsageReport, output: Output, *, marks: Map
         ]
         cells = [[column.title for column in columns], *rows, *totals]
         needed = [max(len(row[number]) for row in cells) for number in range(len(columns))]
-        names = sum(column.justify == "left" for column in columns)
-        if sum(needed[names:]) + sum(min(one, _LEAST_NAME_CHARS) for one in needed[:names]) + _GAP * len(columns) <= width:
+        least = (min(one, _LEAST_NAME_CHARS) if column.justify == "left" else one for one, column in zip(needed, columns, strict=True))
+        if sum(least) + _GAP * len(columns) <= width:
             break
     return View([(column.title, column.justify) for column in columns], rows, totals)
 
@@ -142,7 +144,9 @@ def _lead(found: Answer, *, marks: Mapping[date, str], zone: tzinfo) -> list[Col
     def column(name: str) -> Column:
         dimension = DIMENSIONS[name]
         return Column(
-            title=dimension.title, justify="left", cell=lambda row: _show_key(name, getattr(row, dimension.key), marks=marks, zone=zone)
+            title=dimension.title,
+            justify="whole" if name in (*CURRENT, "hour") else "left",
+            cell=lambda row: _show_key(name, getattr(row, dimension.key), marks=marks, zone=zone),
         )
 
     counts = ("parts",) if found.question.is_of_parts else ("sessions", "calls")

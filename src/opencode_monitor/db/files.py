@@ -102,6 +102,27 @@ def _copy_held(connection: sa.Connection, file: Path, target: Path) -> str | Non
     return revision
 
 
+def require_backup(url: str | sa.URL, backup: Path) -> Path:
+    """Refuse to restore what is no backup at the first sight, before somebody is asked whether to.
+
+    Args:
+        url: The DuckDB database.
+        backup: What is to take its place.
+
+    Returns:
+        The database's file.
+
+    Raises:
+        DatabaseError: The backup is not there, or is the database itself; or the database is no file.
+    """
+    file = database_file(url)
+    if not backup.is_file():
+        raise DatabaseError(f"no backup at {backup}")
+    if file.exists() and file.samefile(backup):
+        raise DatabaseError(f"{backup} is the database itself. Name a backup.")
+    return file
+
+
 def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> str | None:
     """Put a backup in the database's place, while nobody uses it.
 
@@ -117,11 +138,7 @@ def restore(url: str | sa.URL, backup: Path, *, wait_seconds: float = 30.0) -> s
         DatabaseError: The backup is not there, is no database or not a whole one; the database is as it was.
         DatabaseBusyError: Another process holds the database for longer than the wait.
     """
-    file = database_file(url)
-    if not backup.is_file():
-        raise DatabaseError(f"no backup at {backup}")
-    if file.exists() and file.samefile(backup):
-        raise DatabaseError(f"{backup} is the database itself. Name a backup.")
+    file = require_backup(url, backup)
     revision = _check_whole(backup)
     with _held(url, file, wait_seconds):
         # Not before: what lies there may be another process's, which still writes it.

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from opencode_monitor.errors import PriceError
+from opencode_monitor.errors import PriceError, PriceUsageError
 from opencode_monitor.pricing.catalog import BEGIN, END
 
 if TYPE_CHECKING:
@@ -128,13 +128,13 @@ def make_adjustment(
         note: Why, in the user's words.
 
     Raises:
-        PriceError: One of these makes no sense.
+        PriceUsageError: One of these makes no sense.
     """
     provider, slash, model_glob = target.partition("/")
     if not provider or (slash and not model_glob):
-        raise PriceError(f"{target!r} names no provider. Write PROVIDER or PROVIDER/MODEL-GLOB, such as anthropic/claude-*.")
+        raise PriceUsageError(f"{target!r} names no provider. Write PROVIDER or PROVIDER/MODEL-GLOB, such as anthropic/claude-*.")
     if bucket is not None and bucket not in BUCKET_OF_WORD:
-        raise PriceError(f"unknown bucket {bucket!r}.", hint=f"Use {', '.join(BUCKET_OF_WORD)}.")
+        raise PriceUsageError(f"unknown bucket {bucket!r}.", hint=f"Use {', '.join(BUCKET_OF_WORD)}.")
     _refuse_empty(target, effective_from, effective_to)
     factor = _number(multiplier, f"{target}: the multiplier", MAX_MULTIPLIER, MULTIPLIER_DECIMALS)
     return Adjustment(
@@ -169,14 +169,14 @@ def make_billing(
         note: Why, in the user's words.
 
     Raises:
-        PriceError: One of these makes no sense.
+        PriceUsageError: One of these makes no sense.
     """
     if not provider_id or "/" in provider_id:
-        raise PriceError(f"{provider_id!r} is no provider. Write the part of the model's id before the slash, such as github-copilot.")
+        raise PriceUsageError(f"{provider_id!r} is no provider. Write the part of the model's id before the slash, such as github-copilot.")
     if kind not in list(BillingKind):
-        raise PriceError(f"unknown kind of billing {kind!r}.", hint=f"Use {', '.join(BillingKind)}.")
+        raise PriceUsageError(f"unknown kind of billing {kind!r}.", hint=f"Use {', '.join(BillingKind)}.")
     if monthly_fee is not None and kind in (BillingKind.FREE, BillingKind.LOCAL):
-        raise PriceError(f"{provider_id}: {kind} billing has no monthly fee.", hint="Use subscription.")
+        raise PriceUsageError(f"{provider_id}: {kind} billing has no monthly fee.", hint="Use subscription.")
     _refuse_empty(provider_id, effective_from, effective_to)
     return Billing(
         billing_id=_identity(provider_id, _iso(effective_from)),
@@ -369,22 +369,22 @@ def _holds(one: Adjustment | Billing, at: datetime) -> bool:
 
 def _refuse_empty(subject: str, start: datetime | None, end: datetime | None) -> None:
     if start is not None and start < BEGIN:
-        raise PriceError(f"{subject}: nothing was billed in {start.year}. Leave --from out for all time.")
+        raise PriceUsageError(f"{subject}: nothing was billed in {start.year}. Leave --from out for all time.")
     if end is not None and end <= (start or BEGIN):
-        raise PriceError(f"{subject}: it would end at {_shown(end)}, before it begins.")
+        raise PriceUsageError(f"{subject}: it would end at {_shown(end)}, before it begins.")
 
 
 def _number(text: str, what: str, most: Decimal, decimals: int) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise PriceError(f"{what} {text!r} is not a number.") from None
+        raise PriceUsageError(f"{what} {text!r} is not a number.") from None
     if not value.is_finite() or value < 0:
-        raise PriceError(f"{what} {text} is not a number from 0 to {most}.")
+        raise PriceUsageError(f"{what} {text} is not a number from 0 to {most}.")
     if value > most:
-        raise PriceError(f"{what} {text} is above {most}.")
+        raise PriceUsageError(f"{what} {text} is above {most}.")
     if value != round(value, decimals):
-        raise PriceError(f"{what} {text} has more than {decimals} decimals, which cannot be stored exactly.")
+        raise PriceUsageError(f"{what} {text} has more than {decimals} decimals, which cannot be stored exactly.")
     return value
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from opencode_monitor.errors import PriceError
+from opencode_monitor.errors import PriceUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -268,22 +268,22 @@ def user_period(
         effective_to: First instant no longer covered.
 
     Raises:
-        PriceError: For a price that is negative, no number, above 10,000 USD, or finer than can be stored exactly; for an
+        PriceUsageError: For a price that is negative, no number, above 10,000 USD, or finer than can be stored exactly; for an
             unknown mode, and times that make no period.
     """
     if not vendor or not model:
-        raise PriceError(f"{vendor}/{model} names no model: write vendor/model as OpenCode does")
+        raise PriceUsageError(f"{vendor}/{model} names no model: write vendor/model as OpenCode does")
     if not 0 <= min_context_tokens < MAX_CONTEXT:
-        raise PriceError(f"{vendor}/{model}: a tier cannot start at {min_context_tokens} tokens")
+        raise PriceUsageError(f"{vendor}/{model}: a tier cannot start at {min_context_tokens} tokens")
     known_mode = next((known for known in MODES if known == mode), None)
     if known_mode is None:
-        raise PriceError(f"{vendor}/{model}: there is no mode {mode!r}.", hint=f"Use one of {', '.join(MODES)}")
+        raise PriceUsageError(f"{vendor}/{model}: there is no mode {mode!r}.", hint=f"Use one of {', '.join(MODES)}")
     since = BEGIN if effective_from is None else effective_from
     for instant in (since, effective_to):
         if instant is not None and instant.tzinfo is None:
-            raise PriceError(f"{vendor}/{model}: {instant.isoformat()} has no time zone")
+            raise PriceUsageError(f"{vendor}/{model}: {instant.isoformat()} has no time zone")
     if effective_to is not None and effective_to <= since:
-        raise PriceError(f"{vendor}/{model}: the price would end at {effective_to.isoformat()}, before it begins")
+        raise PriceUsageError(f"{vendor}/{model}: the price would end at {effective_to.isoformat()}, before it begins")
     what = f"{vendor}/{model}: the"
     return make_period(
         vendor,
@@ -464,22 +464,22 @@ def checked_price(value: Decimal | int | str | None, what: str) -> Decimal | Non
         what: What it is the price of, as an error names it.
 
     Raises:
-        PriceError: It is negative, no number, above 10,000 USD, or finer than can be stored exactly.
+        PriceUsageError: It is negative, no number, above 10,000 USD, or finer than can be stored exactly.
     """
     if value is None:
         return None
     try:
         price = Decimal(value)
     except InvalidOperation:
-        raise PriceError(f"{what} {value!r} is not a number") from None
+        raise PriceUsageError(f"{what} {value!r} is not a number") from None
     if not price.is_finite():
-        raise PriceError(f"{what} {value} is not a finite number")
+        raise PriceUsageError(f"{what} {value} is not a finite number")
     if price < 0:
-        raise PriceError(f"{what} {value} is negative")
+        raise PriceUsageError(f"{what} {value} is negative")
     if price > MAX_USD_PER_MTOK:
-        raise PriceError(f"{what} {value} is above {MAX_USD_PER_MTOK} USD per million tokens: is it per token?")
+        raise PriceUsageError(f"{what} {value} is above {MAX_USD_PER_MTOK} USD per million tokens: is it per token?")
     if price != round(price, PRICE_DECIMALS):
-        raise PriceError(f"{what} {value} has more than {PRICE_DECIMALS} decimals, which cannot be stored exactly")
+        raise PriceUsageError(f"{what} {value} has more than {PRICE_DECIMALS} decimals, which cannot be stored exactly")
     return price
 
 

@@ -24,7 +24,7 @@ from opencode_monitor.repositories import (
     OrphanRepository,
     UnrecordedRepository,
 )
-from opencode_monitor.repositories.row_types import PartUsage, Usage, nothing, row_type
+from opencode_monitor.repositories.row_types import PartUsage, Usage, nothing, row_type, with_sums
 from opencode_monitor.repositories.rows import Rows
 from opencode_monitor.repositories.usage import SourceRepository
 
@@ -67,6 +67,7 @@ class Question:
         before: What to compare with.
         rows: Asks for the rows instead, where they are more than sums.
         names: What those rows call the dimensions, if not by their own keys.
+        sums: Adds up what those rows count and calls do not have, or mean something else by, for the totals.
     """
 
     dimensions: tuple[str, ...]
@@ -80,6 +81,7 @@ class Question:
     before: Before | None = None
     rows: Callable[[DatabaseSession, Question], Rows[Any]] | None = None
     names: tuple[str, ...] = ()
+    sums: Callable[[Rows[Any]], Mapping[str, Any]] | None = None
 
     @property
     def is_of_parts(self) -> bool:
@@ -111,7 +113,7 @@ class Answer:
     Attributes:
         question: What was asked.
         rows: `Usage` or `PartUsage` with the keys; where nothing is limited, all of them sum to the totals.
-        totals: The same over all rows. Of parts without a filter by tools, these are their calls'.
+        totals: The same over all rows. Of parts without a filter by tools, these are their calls', but for `Question.sums`.
         nameless_calls: Calls without a price, as OpenCode does not store their model.
         estimates: What OpenCode did not record, by the keys; none of parts.
         unrecorded: The same in all.
@@ -152,10 +154,16 @@ def answer(session: DatabaseSession, question: Question, *, now: datetime) -> An
         now: The current time.
     """
     time_range, filters = question.time_range, question.filters
+    # The rows that a limit leaves out are in the totals.
+    rows = _rows(session, question if question.sums is None else dataclasses.replace(question, limit=None))
+    totals = _totals(session, question)
+    if question.sums is not None:
+        totals = with_sums(totals, question.sums(rows))
+        rows = Rows(rows.row_type, rows[: question.limit])
     found = Answer(
         question=question,
-        rows=_rows(session, question),
-        totals=_totals(session, question),
+        rows=rows,
+        totals=totals,
         nameless_calls=CostRepository(session).without_model(time_range, filters=filters),
         fees=_fees(session, question, now),
     )

@@ -7,6 +7,7 @@ each of the three costs, to the last digit; see `metrics/part_shares.py`. A part
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -31,8 +32,7 @@ from opencode_monitor.repositories.row_types import PartUsage, row_type
 from opencode_monitor.repositories.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from decimal import Decimal
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.orm import Session as DatabaseSession
 
@@ -70,6 +70,25 @@ class ToolUsage(PartUsage):
     failed_unpriced_parts: int
     failed_unreported_parts: int
     failed_paid_unknown_parts: int
+
+
+def sum_tools(rows: Iterable[ToolUsage]) -> dict[str, Any]:
+    """Return what rows of tools count beside their parts, added up: calls of tools, errors, and what the failed ones cost.
+
+    A cost is the sum of what is known of it: None only where calls failed and it is known for none of them.
+
+    Args:
+        rows: The rows; they have no call in common.
+    """
+    added = list(rows)
+    counts = ("calls", "errors", *(f"failed_{number.unknown_parts_field}" for number in CostNumber))
+    sums: dict[str, Any] = {name: sum(getattr(row, name) for row in added) for name in counts}
+    for name in (f"failed_{number.field}" for number in CostNumber):
+        # A tool that never failed has a cost of 0 there, which tells nothing of those that did.
+        found = [getattr(row, name) for row in added if row.errors]
+        known = [usd for usd in found if usd is not None]
+        sums[name] = None if found and not known else sum(known, Decimal(0))
+    return sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

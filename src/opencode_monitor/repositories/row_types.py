@@ -12,7 +12,7 @@ from opencode_monitor.metrics.dimensions import DIMENSIONS
 from opencode_monitor.metrics.measures import CostNumber
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +117,24 @@ def sum_usage(rows: Iterable[Usage]) -> Usage:
         known = (usd for row in added if (usd := getattr(row, name)) is not None)
         sums[name] = None if is_unknown else sum(known, Decimal(0))
     return Usage(**sums)
+
+
+def with_sums(totals: Usage | PartUsage, sums: Mapping[str, Any]) -> Usage | PartUsage:
+    """Return totals with further sums: beside their own, or in the place of one of the same name.
+
+    Args:
+        totals: The totals.
+        sums: The further sums, by name.
+    """
+    own = {field.name: getattr(totals, field.name) for field in fields(totals)}
+    made: Usage | PartUsage = _summed_type(type(totals), tuple(sums))(**own | dict(sums))  # type: ignore[arg-type] # as for `row_type`
+    return made
+
+
+@cache
+def _summed_type(totals: type[Any], names: tuple[str, ...]) -> type[Any]:
+    added = [(name, Any) for name in names]
+    return make_dataclass(f"Summed{totals.__name__}", added, bases=(totals,), frozen=True, slots=True, kw_only=True)
 
 
 _VALUES: dict[str, Any] = {"text": str, "day": date | None, "instant": datetime | None}

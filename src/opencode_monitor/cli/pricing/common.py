@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from opencode_monitor.cli.context import now
-from opencode_monitor.cli.render import UNKNOWN, count_of, plain
+from opencode_monitor.cli.output import View, print_view
+from opencode_monitor.cli.render import UNKNOWN, console, count_of, plain
 from opencode_monitor.cli.statusline import renew_sums
-from opencode_monitor.errors import PriceError
+from opencode_monitor.errors import PriceUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 PRICES = ("input", "output", "reasoning", "cache_read", "cache_write_5m", "cache_write_1h")
 PRICE_TITLES = ("Input", "Output", "Reasoning", "Cache read", "Write 5m", "Write 1h")
-_FOLDED_WIDTH = 24
-_GAP = 3
 MODE_NAMES = ("standard", "batch", "priority", "flex", "fast")
 
 
@@ -31,11 +30,11 @@ def split_model(model: str) -> tuple[str, str]:
     """Split "vendor/model".
 
     Raises:
-        PriceError: There is no vendor, or no model.
+        PriceUsageError: There is no vendor, or no model.
     """
     vendor, slash, name = model.partition("/")
     if not slash or not vendor or not name:
-        raise PriceError(f"{model!r} has no vendor. Write vendor/model as OpenCode does, such as deepseek/deepseek-chat.")
+        raise PriceUsageError(f"{model!r} has no vendor. Write vendor/model as OpenCode does, such as deepseek/deepseek-chat.")
     return vendor, name
 
 
@@ -114,18 +113,8 @@ def print_rows(titles: Sequence[tuple[str, str]], cells: Sequence[Sequence[str]]
         titles: Title and alignment of each column.
         cells: The rows.
     """
-    from opencode_monitor.cli.render import console, table  # noqa: PLC0415 - rich is needed by tables alone
-
-    output = table(titles)
-    output.columns[0].no_wrap = False
-    output.columns[0].overflow = "fold"
-    for row_cells in cells:
-        output.add_row(*row_cells)
-    widths = [max(map(len, column)) for column in zip((title for title, _ in titles), *cells, strict=True)]
-    target = console()
-    name = min(widths[0], _FOLDED_WIDTH) if target.is_terminal else widths[0]
-    target.width = max(target.width, name + sum(width + _GAP for width in widths[1:]))
-    target.print(output)
+    columns = [titles[0], *((title, "whole" if justify == "left" else justify) for title, justify in titles[1:])]
+    print_view(console(), View(columns, cells, is_folded=True))
 
 
 def as_objects(rows: Sequence[PricePeriod]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencode_monitor.cli.context import State, json_option, now
+from opencode_monitor.cli.context import State, confirm, json_option, now
 from opencode_monitor.cli.pricing.common import price_book, print_rows, show_exact
 from opencode_monitor.cli.ranges import resolve_range, to_utc
 from opencode_monitor.cli.render import count_of, envelope, plain
@@ -97,7 +97,7 @@ def _ask(days: Sequence[RepricedDay], *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("Pricing anew changes recorded costs. Look first with --dry-run, then say --yes.")
-    click.confirm(f"Price {count_of(sum(day.calls for day in days), 'call')} anew?", abort=True, err=True)
+    confirm(f"Price {count_of(sum(day.calls for day in days), 'call')} anew?")
 
 
 def _totals(days: Sequence[RepricedDay]) -> dict[str, Any]:
