@@ -17,6 +17,7 @@ from opencode_monitor.cli.session_tree import draw, session_view
 from opencode_monitor.cli.unrecorded import describe_estimates, describe_orphans, sum_estimates, sum_kinds
 from opencode_monitor.cli.usage_report import describe_calls, describe_unknown
 from opencode_monitor.errors import UsageError
+from opencode_monitor.pricing.tokens import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,7 @@ _MESSAGE_FIELDS = (
     "agent",
     "model_id",
     "created_at",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
+    *BUCKETS,
     "reported_cost_usd",
     "paid_cost_usd",
     "cost_basis",

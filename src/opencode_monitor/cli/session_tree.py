@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opencode_monitor.cli.output import View
 from opencode_monitor.cli.render import UNKNOWN, plain, show_tokens, show_usd
 from opencode_monitor.cli.usage_view import show_cost
+from opencode_monitor.pricing.tokens import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _TITLE_CHARS = 60
 _MODEL_CHARS = 40
 _ID_CHARS = 16
-_TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 def draw(
@@ -115,7 +115,7 @@ def session_view(root: SessionNode, number: CostNumber, zone: tzinfo) -> View:
         if isinstance(node, SessionNode):
             title = f"↳ {plain(node.session.title, _MODEL_CHARS)}"
             rows.append(
-                [plain(node.session.session_id[:_ID_CHARS]), "session", "", title, *("" for _ in _TOKENS), "", show_cost(node.tree, number)]
+                [plain(node.session.session_id[:_ID_CHARS]), "session", "", title, *("" for _ in BUCKETS), "", show_cost(node.tree, number)]
             )
             continue
         message = node.message
@@ -126,7 +126,7 @@ def session_view(root: SessionNode, number: CostNumber, zone: tzinfo) -> View:
                 plain(message.role),
                 _show_time(message.created_at, zone),
                 plain(message.model_id or UNKNOWN, _MODEL_CHARS) if is_call else "",
-                *(show_tokens(getattr(message, name) or 0) if message.call_count else "" for name in _TOKENS),
+                *(show_tokens(getattr(message, name) or 0) if message.call_count else "" for name in BUCKETS),
                 plain(_cost(message, number)) if is_call else "",
                 show_cost(node.tree, number) if node.started else "",
             ]

@@ -14,6 +14,7 @@ from opencode_monitor.cli.pricing.common import price_book, show_exact
 from opencode_monitor.cli.ranges import to_utc
 from opencode_monitor.cli.render import as_json_value, count_of, envelope, plain, show_tokens, show_usd
 from opencode_monitor.errors import UsageError
+from opencode_monitor.pricing.tokens import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,11 +41,7 @@ _FIELDS = (
     "kind",
     "model_id",
     "created_at",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
+    *BUCKETS,
     "estimated_cost_usd",
     "price_id",
     "method",
@@ -56,11 +53,7 @@ _ORPHAN_FIELDS = (
     "session_id",
     "message_id",
     "created_at",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
+    *BUCKETS,
     "reported_cost_usd",
 )
 

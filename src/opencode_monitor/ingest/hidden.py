@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from opencode_monitor.pricing.hidden import HIDDEN_SUFFIX, LEAST_HIDDEN_USD
 from opencode_monitor.pricing.tokens import MalformedUsageError, RawTokens, read_cost, read_tokens
 from opencode_monitor.sources.records import MessageRecord, SessionBundle, SourceIssue
 from opencode_monitor.sources.shapes_v2 import SINCE
@@ -17,11 +18,7 @@ from opencode_monitor.sources.shapes_v2 import SINCE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-HIDDEN_SUFFIX = ":hidden"
-"""What the id of the message ends in, after its session's id."""
-
 _AGENT = "hidden"
-_LEAST = Decimal("1e-9")  # OpenCode adds binary fractions up; nothing that a provider bills is as small as what that leaves over
 
 
 class StoredUsage(NamedTuple):
@@ -65,7 +62,7 @@ def hidden_message(bundle: SessionBundle, stored: Sequence[StoredUsage], issues:
     for spent_usd, counts in _spent(bundle, stored, message_id):
         left_cost -= spent_usd
         left = [whole - part for whole, part in zip(left, counts, strict=True)]
-    left_cost = left_cost if left_cost > _LEAST else Decimal(0)
+    left_cost = left_cost if left_cost > LEAST_HIDDEN_USD else Decimal(0)
     left = [max(count, 0) for count in left]
     # Where a cost is kept at all, tokens without one are a difference of counting and no call: 1.x kept those of a last step.
     if not left_cost and (cost or not any(left)):

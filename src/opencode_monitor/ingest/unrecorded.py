@@ -17,11 +17,11 @@ import sqlalchemy as sa
 
 from opencode_monitor.db.bulk import staged, upsert
 from opencode_monitor.db.dialect import integer_division
-from opencode_monitor.ingest.hidden import HIDDEN_SUFFIX
 from opencode_monitor.ingest.placed import ERROR_SUFFIX, STEP_SUFFIX
 from opencode_monitor.models import ErrorEvent, Message, Part, Session, UnrecordedCall
 from opencode_monitor.pricing.catalog import BEGIN, find_cell, price_cells
 from opencode_monitor.pricing.cost import PRICE_OF_BUCKET, cell_cost, in_scope
+from opencode_monitor.pricing.hidden import HIDDEN_SUFFIX
 from opencode_monitor.pricing.lookup import find_all_periods
 from opencode_monitor.pricing.tokens import ZERO, TokenBuckets
 from opencode_monitor.pricing.unrecorded import (

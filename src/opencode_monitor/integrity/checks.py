@@ -23,13 +23,12 @@ from opencode_monitor.models import (
     TextMessage,
     ThinkingBlock,
 )
-from opencode_monitor.pricing.tokens import MAX_TOKENS
+from opencode_monitor.pricing.tokens import BUCKETS, MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SHOWN_FINDINGS = 20
-_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +135,14 @@ def _session_costs(connection: sa.Connection) -> list[tuple[str, str]]:
 def _tokens(connection: sa.Connection) -> list[tuple[str, str]]:
     found = []
     for model, key in ((Message, Message.message_id), (StepEvent, StepEvent.step_id)):
-        counts = [getattr(model, bucket) for bucket in _BUCKETS]
+        counts = [getattr(model, bucket) for bucket in BUCKETS]
         impossible = [sa.case((_is_impossible(count), count)) for count in counts]
         found += _by_bucket(connection, key, impossible, model.__table__, "is {}: impossible")
     for counted, part_id in ((ThinkingBlock.thinking_tokens, ThinkingBlock.part_id), (TextMessage.token_count, TextMessage.part_id)):
         found += _rows(connection, sa.select(part_id, counted).where(_is_impossible(counted)), f"{counted.key} is {{}}: impossible")
-    steps = sa.select(StepEvent.message_id, *(sa.func.sum(getattr(StepEvent, bucket)).label(bucket) for bucket in _BUCKETS))
+    steps = sa.select(StepEvent.message_id, *(sa.func.sum(getattr(StepEvent, bucket)).label(bucket) for bucket in BUCKETS))
     summed = steps.where(StepEvent.input_tokens.is_not(None)).group_by(StepEvent.message_id).subquery()
-    differences = [getattr(Message, bucket) - summed.c[bucket] for bucket in _BUCKETS]
+    differences = [getattr(Message, bucket) - summed.c[bucket] for bucket in BUCKETS]
     wrong = [sa.case((difference != 0, difference)) for difference in differences]
     both = Message.__table__.join(summed, summed.c.message_id == Message.message_id)
     return found + _by_bucket(connection, Message.message_id, wrong, both, "is {} more than in its steps")
@@ -161,7 +160,7 @@ def _by_bucket(
     rows = connection.execute(sa.select(*columns).select_from(source).where(sa.or_(*(value.is_not(None) for value in wrong)))).all()
     return [
         (str(row[0]), f"{bucket} {detail.format(row[place])}")
-        for place, bucket in enumerate(_BUCKETS, start=1)
+        for place, bucket in enumerate(BUCKETS, start=1)
         for row in rows
         if row[place] is not None
     ]

@@ -18,7 +18,7 @@ decide where they can, and the version only where they cannot.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 
@@ -69,6 +69,10 @@ class TokenBuckets:
             self.output_tokens + other.output_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+BUCKETS = tuple(field.name for field in fields(TokenBuckets))
+"""The names of the five, as in `TokenBuckets` and in the tables that hold tokens."""
 
 
 ZERO = TokenBuckets()

@@ -13,6 +13,8 @@ from opencode_monitor.metrics.dimensions import CallColumns
 from opencode_monitor.metrics.filters import EVERYTHING, Filters
 from opencode_monitor.metrics.time_range import ALL_TIME, TimeRange
 from opencode_monitor.models import Message, StepEvent
+from opencode_monitor.pricing.hidden import HIDDEN_SUFFIX, LEAST_HIDDEN_USD
+from opencode_monitor.pricing.tokens import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
 _OF_ORPHANS = CallColumns(StepEvent.created_at, StepEvent.model_id, StepEvent.session_id, sa.literal("unknown"))
-_TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-# What OpenCode's sums of binary fractions may be off by; no call is billed as little.
-_ROUNDING_USD: sa.ColumnElement[Any] = sa.literal_column("0.000000001")
+_ROUNDING_USD: sa.ColumnElement[Any] = sa.literal_column(f"{LEAST_HIDDEN_USD:f}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class OrphanRepository:
             filters: Whose calls count. Their model, provider and agent are not known, and no tool's parts are asked for.
         """
         reported = StepEvent.reported_cost_usd
-        counts = [sa.cast(sa.func.coalesce(sa.func.sum(getattr(StepEvent, name)), 0), sa.BigInteger).label(name) for name in _TOKENS]
+        counts = [sa.cast(sa.func.coalesce(sa.func.sum(getattr(StepEvent, name)), 0), sa.BigInteger).label(name) for name in BUCKETS]
         statement = sa.select(
             sa.func.count().label("calls"),
             *counts,
@@ -88,7 +88,7 @@ def _are_orphans(time_range: TimeRange, filters: Filters) -> list[sa.ColumnEleme
     # The sums that OpenCode 2.x keeps of a session have held the call, and what is left of them is a message of ours; where its cost does
     # not reach for the call, it was none of them. A call without a cost can be in any.
     is_summed = sa.exists().where(
-        hidden.message_id == StepEvent.session_id + ":hidden",
+        hidden.message_id == StepEvent.session_id + HIDDEN_SUFFIX,
         hidden.call_count > 0,
         sa.func.coalesce(hidden.reported_cost_usd, 0) + _ROUNDING_USD >= sa.func.coalesce(StepEvent.reported_cost_usd, 0),
     )

@@ -20,6 +20,7 @@ from opencode_monitor.cli.render import as_json_value, document, plain
 from opencode_monitor.cli.unrecorded import describe_estimates, describe_orphans, sum_estimates
 from opencode_monitor.cli.usage_report import answer_rows, answer_totals, answer_warnings, usage_warnings
 from opencode_monitor.exports.privacy import hashed
+from opencode_monitor.pricing.tokens import BUCKETS
 from opencode_monitor.reports.anomalies import Scope
 from opencode_monitor.reports.detectors import Detector, Sensitivity, Settings
 from opencode_monitor.reports.periods import period_after
@@ -67,11 +68,7 @@ _MESSAGE_FIELDS = (
     "agent",
     "model_id",
     "created_at",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
+    *BUCKETS,
     "reported_cost_usd",
     "paid_cost_usd",
     "error_name",
